@@ -1,0 +1,21 @@
+"""Log in with a token that somebody else obtained: a person, or a Vault Agent that writes it to a sink file."""
+
+import hvac
+
+from app.auth_methods.protocol import Auth, credential
+from app.config import VaultSettings
+from app.errors import LoginRefused
+
+
+class TokenMethod:
+    """Take the token as it is; whether Vault accepts it shows at its first use."""
+
+    def __init__(self, settings: VaultSettings) -> None:
+        self._settings = settings
+
+    def login(self, client: hvac.Client) -> Auth:  # noqa: ARG002 - nothing to ask Vault
+        """Read the token, from its file if there is one: a Vault Agent replaces the file's content."""
+        token = credential(self._settings.token, self._settings.token_file, "VAULT_TOKEN")
+        if not token:
+            raise LoginRefused("auth method token", "no token was given", "Set VAULT_TOKEN or VAULT_TOKEN_FILE.")
+        return Auth(token, lease_duration=0.0, renewable=False, obtained=False)

@@ -1,0 +1,1 @@
+"""Where do secrets live? One file a backend, one protocol."""

@@ -1,0 +1,199 @@
+"""Which variables steer the service, what are their defaults, and what does each auth method need?"""
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.errors import BadSettings
+
+# What each auth method cannot do without: for every entry one of the named settings must be given.
+NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "token": (("token", "token_file"),),
+    "approle": (("role_id", "role_id_file"),),
+}
+
+
+def _address(url: str) -> str:
+    """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of Vault may add."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises on a port that is not a number
+    except ValueError:
+        raise ValueError("is not a URL; write https://vault.example.com:8200") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must start with http:// or https:// and name a host, like https://vault.example.com:8200")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not carry credentials: use one of the auth methods")
+    if parts.query or parts.fragment:
+        raise ValueError("must not have a query or a fragment")
+    if parts.path.rstrip("/").endswith(("/v1", "/ui")):
+        raise ValueError("must be the address alone: leave out /v1 and /ui")
+    return url.rstrip("/")
+
+
+def _path(text: str) -> str:
+    """Accept a path below the mount point; surrounding slashes are dropped, as Vault's own tools do."""
+    segments = [segment for segment in text.strip().split("/") if segment]
+    if not segments:
+        raise ValueError("is empty")
+    if any(segment in {".", ".."} for segment in segments):
+        raise ValueError("must not contain the segments . or ..")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not contain control characters")
+    return "/".join(segments)
+
+
+def _split(text: object) -> object:
+    return tuple(text.split(",")) if isinstance(text, str) else text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+VaultPath = Annotated[str, AfterValidator(_path)]
+Paths = Annotated[tuple[VaultPath, ...], BeforeValidator(_split)]
+UpperCase = BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)
+LowerCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
+
+
+class VaultSettings(BaseModel):
+    """The `VAULT_…` variables. The order counts: a credential is checked after the method that needs it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    enabled: bool = False
+    url: Address = "http://127.0.0.1:8200"
+    auth_method: Annotated[Literal["token", "approle"], LowerCase] = "token"
+    auth_mount_point: VaultPath | None = None
+    token_file: Path | None = None
+    token: SecretStr | None = Field(None, validate_default=True)
+    role_id_file: Path | None = None
+    role_id: SecretStr | None = Field(None, validate_default=True)
+    secret_id_file: Path | None = None
+    secret_id: SecretStr | None = None
+    mount_point: VaultPath = "secret"
+    secret_path: Paths = ("python-production-blueprint",)
+    fail_fast: bool = False
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+
+    @field_validator("token", "role_id")
+    @classmethod
+    def _is_given_if_needed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Check each field by itself, so that this is reported together with whatever else is wrong."""
+        if info.data.get("enabled"):
+            method = info.data.get("auth_method", "")
+            for choices in NEEDED.get(method, ()):
+                if info.field_name == choices[0] and not value and not any(info.data.get(name) for name in choices[1:]):
+                    names = " or ".join(f"VAULT_{name.upper()}" for name in choices)
+                    raise ValueError(f"VAULT_AUTH_METHOD={method} needs {names}")
+        return value
+
+    @property
+    def login_mount_point(self) -> str:
+        """Where the auth method is mounted: by default under its own name."""
+        return self.auth_mount_point or self.auth_method
+
+
+class _Variables:
+    """Sorts the flat variables into the groups of `Settings`: `VAULT_URL` is `vault.url`, `SECRET_X` is `secrets.x`."""
+
+    env_vars: Mapping[str, str | None]
+
+    def __call__(self) -> dict[str, Any]:
+        variables = {name: value for name, value in self.env_vars.items() if value}
+        if "vault_addr" in variables:  # the name that Vault's own tools use
+            variables.setdefault("vault_url", variables.pop("vault_addr"))
+        return {
+            **{name: variables[name] for name in ("environment", "log_level", "log_format") if name in variables},
+            "vault": _group("vault_", variables),
+            "secrets": _group("secret_", variables),
+        }
+
+
+def _group(prefix: str, variables: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
+
+
+class _Environment(_Variables, EnvSettingsSource):
+    """The environment of the process."""
+
+
+class _DotEnv(_Variables, DotEnvSettingsSource):
+    """The `.env` file in the working directory."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside: first the environment counts, then `.env`, then the defaults."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a ValidationError would print the values
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # with or without a byte-order mark
+    )
+
+    environment: Annotated[Literal["development", "staging", "production"], LowerCase] = "development"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], UpperCase] = "INFO"
+    log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
+    vault: VaultSettings = VaultSettings()
+    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by ours
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - replaced by ours
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the same variables from the environment and from `.env`."""
+        return init_settings, _Environment(settings_cls), _DotEnv(settings_cls)
+
+
+def get_settings() -> Settings:
+    """Return the settings of this process, read once; raise one `BadSettings` that lists every problem."""
+    try:
+        return Settings.settings_cached()
+    except ValidationError as error:
+        raise bad_settings(error) from None
+    except UnicodeDecodeError:
+        raise BadSettings([".env: is not UTF-8; save it as UTF-8"]) from None
+
+
+def bad_settings(error: ValidationError, *group: str) -> BadSettings:
+    """Turn pydantic's report into one that names the variables and shows no value."""
+    return BadSettings(
+        [
+            f"{_variable((*group, *problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+    )
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """Name the variable behind a field: `("vault", "url")` is `VAULT_URL`, `("secrets", "x")` is `SECRET_X`."""
+    names = [str(part) for part in location if isinstance(part, str)]
+    if names[0] == "secrets":
+        names[0] = "secret"
+    return "_".join(names).upper()

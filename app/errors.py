@@ -1,0 +1,123 @@
+"""What can go wrong, one class a distinguishable failure.
+
+    BlueprintError                   500
+    ├── BadSettings                  500   also a ValueError
+    ├── SecretUnavailable            503   also a KeyError: the service does not hold this secret (yet)
+    ├── SecretsIncomplete            503   what was loaded lacks declared secrets, or they are malformed
+    └── VaultError                   503
+        ├── VaultUnreachable               nobody answers in time
+        │   └── VaultTLSFailed             somebody answers, but the TLS handshake fails
+        ├── VaultSealed                    sealed, or not initialised
+        ├── VaultRateLimited               too many requests
+        ├── BadRequest                     Vault cannot make sense of what was asked
+        ├── UnexpectedAnswer               an answer that is not Vault's
+        ├── LoginRefused                   wrong or expired credentials
+        ├── PermissionDenied               the token is good, its policies do not allow this
+        ├── PathMissing                    no secret at this path
+        │   └── VersionDeleted             there was one: deleted or destroyed
+        ├── WrongKVVersion                 the mount's KV version is not the configured one
+        └── KeyMissing                     also a KeyError: the secret has no such key
+
+Every error names its subject (a path, a variable, an address), the cause and the remedy, never a value. `status` is the
+HTTP status that a handler's caller sees when the error is not caught.
+"""
+
+from typing import ClassVar
+
+
+class BlueprintError(Exception):
+    """An error that says what is wrong and what to do."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(self, subject: str, cause: str, remedy: str) -> None:
+        super().__init__(subject, cause, remedy)
+        self.subject = subject
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.cause}. {self.remedy}"
+
+
+class BadSettings(BlueprintError, ValueError):
+    """The environment or `.env` holds wrong, or lacks needed, variables; all of them are listed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        noun = "setting needs" if len(problems) == 1 else "settings need"
+        super().__init__(f"{len(problems)} {noun} mending", "\n  ".join(["", *problems]), "")
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return f"{self.subject}:{self.cause}"
+
+
+class SecretUnavailable(BlueprintError, KeyError):
+    """A handler asked for a secret that the service does not hold."""
+
+    status = 503
+
+
+class SecretsIncomplete(BlueprintError):
+    """What was loaded breaks the declaration in `app/app_secrets.py`; all broken names are listed."""
+
+    status = 503
+
+    def __init__(self, problems: dict[str, str]) -> None:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        super().__init__("declared secrets", listed, "Add or mend them in Vault, or set SECRET_<NAME> in development.")
+        self.problems = problems
+
+
+class VaultError(BlueprintError):
+    """Vault did not do what was asked."""
+
+    status = 503
+
+
+class VaultUnreachable(VaultError):
+    """Nobody answers at the address within the time-out."""
+
+
+class VaultTLSFailed(VaultUnreachable):
+    """The server answers, but no TLS connection comes about."""
+
+
+class VaultSealed(VaultError):
+    """Vault is sealed, or was never initialised."""
+
+
+class VaultRateLimited(VaultError):
+    """Vault refuses for now: too many requests."""
+
+
+class BadRequest(VaultError):
+    """Vault cannot make sense of what was asked (its HTTP 400)."""
+
+
+class UnexpectedAnswer(VaultError):
+    """What answers does not behave like Vault."""
+
+
+class LoginRefused(VaultError):
+    """Vault does not accept the credentials."""
+
+
+class PermissionDenied(VaultError):
+    """The token is good, but its policies do not allow this."""
+
+
+class PathMissing(VaultError):
+    """There is no secret at this path."""
+
+
+class VersionDeleted(PathMissing):
+    """The version asked for was deleted or destroyed."""
+
+
+class WrongKVVersion(VaultError):
+    """The mount does not have the configured KV version."""
+
+
+class KeyMissing(VaultError, KeyError):
+    """The secret has no such key."""

@@ -1,0 +1,88 @@
+"""What does a caller see when something is wrong? One form for every error: RFC 9457 `application/problem+json`."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from app.errors import BlueprintError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 5  # seconds; about what a background reload needs once Vault is back
+
+
+class InvalidField(BaseModel):
+    """One thing that is wrong with a request; what was sent is not repeated."""
+
+    loc: list[str | int] = Field(description="Where: body, query, path or header, then the names down to the field.")
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """RFC 9457: a machine-readable error."""
+
+    type: str = Field("about:blank", description="A URI that names the kind of problem.")
+    title: str = Field(description="The kind of problem, in words.")
+    status: int = Field(description="The HTTP status, repeated.")
+    detail: str | None = Field(None, description="What is wrong in this case, and what to do.")
+    errors: list[InvalidField] | None = Field(None, description="With 422: every field that is wrong.")
+
+
+def problem(status: int, detail: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """Return a problem response."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of a route's errors."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of `app` a problem, in what it answers and in what its OpenAPI says."""
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(BlueprintError, _blueprint_problem)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way
+
+
+async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+    return problem(error.status_code, detail, dict(error.headers or {}))
+
+
+async def _validation_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    errors = [InvalidField(loc=list(each["loc"]), msg=each["msg"], type=each["type"]) for each in error.errors()]
+    return problem(422, "The request is not what this route takes.", errors=errors)
+
+
+async def _blueprint_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BlueprintError)  # noqa: S101 - registered for it
+    headers = {"Retry-After": str(RETRY_AFTER)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return problem(error.status, str(error), headers)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem_schema.pop("$defs"), Problem=problem_schema)
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form of a 422
+            schemas.pop(name, None)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                if "422" in operation["responses"]:
+                    operation["responses"]["422"] = responses(422)[422]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,130 @@
+"""Which secrets does the service hold right now? The live, read-only mapping behind `app.state.vault_secrets`."""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
+
+from app.backends.protocol import Secret
+from app.errors import SecretsIncomplete, SecretUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an entry comes from; shown to people, so it holds no value."""
+
+    source: str
+    path: str
+    version: int | None
+
+
+class _SecretMapping(Mapping[str, Any]):
+    """A mapping that never shows its values by accident: not in `repr`, `str`, pickle or JSON."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {sorted(self)}>"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds secrets and cannot be pickled or copied")
+
+
+class Snapshot(_SecretMapping):
+    """Secrets that belong together: read at one time, never changed."""
+
+    __slots__ = ("_values", "origins")
+
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
+        self._values = dict(values)
+        self.origins = dict(origins)
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise SecretUnavailable(
+                f"secret {name!r}", "the service does not hold it", "GET /health/ready tells why."
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class SecretStore(_SecretMapping):
+    """The snapshot in force. Reading looks at memory only; `publish` swaps in the next snapshot in one step.
+
+    A handler that needs several values that belong together takes one `snapshot()` and reads them all from it.
+    """
+
+    def __init__(
+        self, declared: type[BaseModel], sources: Iterable[str] = (), overrides: Iterable[Secret] = ()
+    ) -> None:
+        """Wait for what `sources`, in this order, will publish; `overrides` win over them all."""
+        self._declared = declared
+        self._snapshot = Snapshot({}, {})
+        self._parts: dict[str, tuple[Secret, ...]] = dict.fromkeys(sources, ())
+        self._publishing = threading.Lock()
+        self.problems = broken_secrets(declared, {})
+        self.publish("environment", overrides)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._snapshot[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._snapshot)
+
+    def __len__(self) -> int:
+        return len(self._snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """Return the secrets in force as one unchanging whole."""
+        return self._snapshot
+
+    def publish(self, source: str, secrets: Iterable[Secret]) -> None:
+        """Put what `source` holds now in place of what it held before; of two sources the later one wins.
+
+        Raises `SecretsIncomplete`, and changes nothing, if a declared secret that is in order now would be lost or
+        malformed. What was never in order is left out and listed in `problems`.
+        """
+        with self._publishing:
+            parts = {**self._parts, source: tuple(secrets)}
+            merged = merge(parts)
+            problems = broken_secrets(self._declared, merged)
+            worse = {name: problem for name, problem in problems.items() if name not in self.problems}
+            if worse:
+                raise SecretsIncomplete(worse)
+            self._parts = parts
+            self._snapshot = Snapshot(
+                {name: value for name, value in merged.items() if name not in problems},
+                {name: origin for name, origin in merged.origins.items() if name not in problems},
+            )
+            self.problems = problems
+
+
+def merge(parts: Mapping[str, Iterable[Secret]]) -> Snapshot:
+    """Put secrets from several sources and paths together; the later one wins."""
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for source, secrets in parts.items():
+        for secret in secrets:
+            values.update(secret.data)
+            origins.update(dict.fromkeys(secret.data, Origin(source, secret.path, secret.version)))
+    return Snapshot(values, origins)
+
+
+def broken_secrets(declared: type[BaseModel], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with each declared secret that is missing or malformed, without any value."""
+    try:
+        declared.model_validate(dict(values))
+    except ValidationError as error:
+        return {
+            str(problem["loc"][0]): "missing" if problem["type"] == "missing" else problem["msg"]
+            for problem in error.errors(include_input=False, include_url=False)
+        }
+    return {}
