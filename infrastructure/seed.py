@@ -1,0 +1,148 @@
+"""What must be in Vault before the service can start? `python -m infrastructure.seed`, for both dev Vaults.
+
+It does what an operator does in production: the KV engine, the secret, the least-privilege policy, an AppRole with that
+policy. It can be repeated: what is there stays, unless `--reset` asks for new values.
+"""
+
+import argparse
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import hvac
+import hvac.exceptions
+import requests
+
+from app.config import VaultSettings
+from infrastructure.dev_vault import ROOT_TOKEN, STATE, DevVaultError, fail, is_up
+
+POLICIES = Path(__file__).with_name("policies")
+MOUNT_POINT: str = VaultSettings.model_fields["mount_point"].default
+SECRET_PATH: str = VaultSettings.model_fields["secret_path"].default[0]
+ROLE = SECRET_PATH  # the role and its policy carry the name of the secret
+ROLE_ID_FILE, SECRET_ID_FILE = STATE / "role-id", STATE / "secret-id"
+
+
+def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False) -> list[str]:
+    """Bring the Vault at `url` to the state that the service needs; return lines that say what was done."""
+    if not is_up(url):
+        raise DevVaultError(f"no unsealed Vault answers at {url}: run `make vault-up` first")
+    client = hvac.Client(url=url, token=root_token, timeout=10)
+    try:
+        return [
+            seed_engine(client),
+            seed_secret(client, reset=reset),
+            seed_role(client),
+            seed_credentials(client),
+            seed_dotenv(),
+        ]
+    except hvac.exceptions.Forbidden:
+        raise DevVaultError(f"the Vault at {url} does not accept the dev root token: is it a dev Vault?") from None
+    finally:
+        client.adapter.close()
+
+
+def seed_engine(client: hvac.Client) -> str:
+    """Mount KV version 2, where the dev server has not done so."""
+    mounts = client.sys.list_mounted_secrets_engines()["data"]
+    if f"{MOUNT_POINT}/" not in mounts:
+        client.sys.enable_secrets_engine("kv", path=MOUNT_POINT, options={"version": "2"})
+        return f"engine: KV version 2 mounted at {MOUNT_POINT}/"
+    if (mounts[f"{MOUNT_POINT}/"]["options"] or {}).get("version") != "2":
+        raise DevVaultError(f"{MOUNT_POINT}/ is mounted, but not as KV version 2: use a fresh dev Vault")
+    return f"engine: KV version 2 is at {MOUNT_POINT}/"
+
+
+def seed_secret(client: hvac.Client, *, reset: bool = False) -> str:
+    """Write the declared secrets; keep what is there, other keys included, unless `reset`."""
+    fresh = {
+        "database_url": "postgresql://app:change-me@localhost:5432/app",
+        "api_key": secrets.token_urlsafe(32),
+        "jwt_secret": secrets.token_urlsafe(48),
+    }
+    kv = client.secrets.kv.v2
+    try:
+        answer: Any = kv.read_secret_version(SECRET_PATH, mount_point=MOUNT_POINT, raise_on_deleted_version=False)
+        held, version = answer["data"]["data"] or {}, answer["data"]["metadata"]["version"]
+    except hvac.exceptions.InvalidPath:
+        held, version = {}, 0
+    wanted = {**held, **fresh} if reset else {**fresh, **held}
+    if wanted == held:
+        return f"secret: {MOUNT_POINT}/{SECRET_PATH} is there (version {version})"
+    kv.create_or_update_secret(SECRET_PATH, wanted, cas=version, mount_point=MOUNT_POINT)
+    return f"secret: {MOUNT_POINT}/{SECRET_PATH} written (version {version + 1}: {', '.join(sorted(wanted))})"
+
+
+def seed_role(client: hvac.Client) -> str:
+    """Write the policy and the AppRole that has it and nothing else."""
+    client.sys.create_or_update_policy(ROLE, (POLICIES / f"{ROLE}.hcl").read_text())
+    if "approle/" not in client.sys.list_auth_methods()["data"]:
+        client.sys.enable_auth_method("approle")
+    client.auth.approle.create_or_update_approle(
+        ROLE,
+        token_policies=[ROLE],
+        token_no_default_policy=True,
+        token_ttl="20m",  # the service renews it; one that is stolen is soon worthless
+        token_max_ttl="1h",
+        secret_id_ttl="24h",  # bounded: `make seed` makes a new one, and the running service reads the file again
+        secret_id_num_uses=0,
+    )
+    return f"login: AppRole {ROLE} with the policy of the same name"
+
+
+def seed_credentials(client: hvac.Client) -> str:
+    """Write role id and secret id where only their owner can read them; a secret id that still works is kept."""
+    role_id: str = client.auth.approle.read_role_id(ROLE)["data"]["role_id"]
+    _write_private(ROLE_ID_FILE, role_id)
+    if _still_works(client):
+        return f"login: the secret id in {SECRET_ID_FILE} still works"
+    _write_private(SECRET_ID_FILE, client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"])
+    return f"login: role id and secret id written to {ROLE_ID_FILE} and {SECRET_ID_FILE} (mode 0600)"
+
+
+def seed_dotenv() -> str:
+    """Give a fresh clone its `.env`."""
+    if Path(".env").exists():
+        return "settings: .env is there"
+    shutil.copyfile(".env.example", ".env")
+    return "settings: .env made from .env.example"
+
+
+def _still_works(client: hvac.Client) -> bool:
+    if not SECRET_ID_FILE.exists():
+        return False
+    try:
+        found = client.auth.approle.read_secret_id(ROLE, SECRET_ID_FILE.read_text().strip())
+    except hvac.exceptions.VaultError:
+        return False
+    return isinstance(found, dict)  # for one that it does not know, Vault answers 204 without a body
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write in one step: a running service that reads the file meanwhile sees the old text or the new."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = file.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(text)
+    draft.replace(file)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="Put into the dev Vault what the service needs.")
+    parser.add_argument("--url", default="http://127.0.0.1:8200")
+    parser.add_argument("--token", default=ROOT_TOKEN, help="a token that may do everything; default: the dev token")
+    parser.add_argument("--reset", action="store_true", help="new values for the secrets that are there")
+    arguments = parser.parse_args()
+    try:
+        print("\n".join(seed(arguments.url, arguments.token, reset=arguments.reset)))
+    except DevVaultError as error:
+        fail(str(error))
+    except requests.RequestException as error:
+        fail(f"the connection to {arguments.url} broke: {type(error).__name__}")
+
+
+if __name__ == "__main__":
+    main()
