@@ -1,0 +1,89 @@
+"""What every test may ask for.
+
+`vault` is a real server: by default the embedded one, started once on a free port; the same tests run a second time on
+HashiCorp's image where a Docker engine answers. `VAULT_TEST_URL` and `VAULT_TEST_TOKEN` point the suite at a server
+that is running already, instead of the embedded one.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import cache
+from pathlib import Path
+
+import hvac.exceptions
+import pytest
+
+from app.config import Settings
+from app.vault import close_sessions
+from infrastructure.dev_vault import start_embedded
+from tests.support import Vault, free_port
+
+ROOT_TOKEN = "root-token-of-the-tests"
+EXTERNAL = os.environ.get("VAULT_TEST_URL"), os.environ.get("VAULT_TEST_TOKEN", ROOT_TOKEN)
+IMAGE = os.environ.get("VAULT_IMAGE", "hashicorp/vault:1.21")
+
+Servers = Callable[[str], Vault]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Hide the developer's variables and `.env`, leave a token that must never be used, and forget sessions."""
+    for name in list(os.environ):
+        if name.startswith(("VAULT_", "VAULTS__", "SECRET_", "CONJUR_", "LOG_")) or name == "ENVIRONMENT":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-shell")
+    monkeypatch.chdir(tmp_path)
+    Settings.settings_clear_cache()
+    yield
+    close_sessions()
+    Settings.settings_clear_cache()
+
+
+@pytest.fixture(scope="session")
+def vault_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Start each kind of server when it is first asked for; all end with the test run."""
+    with ExitStack() as stack:
+
+        def embedded() -> Vault:
+            url, token = EXTERNAL
+            if url:
+                return Vault(url, token)
+            server = start_embedded(free_port(), tmp_path_factory.mktemp("vault"), ROOT_TOKEN)
+            stack.callback(server.stop)
+            return Vault(server.url, ROOT_TOKEN, server.audit_log)
+
+        def docker() -> Vault:
+            from testcontainers.community.vault import VaultContainer  # noqa: PLC0415 - slow, and only needed here
+
+            container = VaultContainer(IMAGE, root_token=ROOT_TOKEN).with_env("BAO_DEV_ROOT_TOKEN_ID", ROOT_TOKEN)
+            container.with_env("BAO_DEV_LISTEN_ADDRESS", "0.0.0.0:8200")
+            stack.enter_context(container)
+            return Vault(container.get_connection_url(), ROOT_TOKEN)
+
+        @cache
+        def server(runtime: str) -> Vault:
+            vault = embedded() if runtime == "embedded" else docker()
+            stack.callback(vault.client.adapter.close)
+            with suppress(hvac.exceptions.InvalidRequest):  # it is enabled already
+                vault.client.sys.enable_auth_method("approle")
+            return vault
+
+        yield server
+
+
+@pytest.fixture(params=["embedded", "docker"])
+def vault(request: pytest.FixtureRequest, vault_servers: Servers) -> Vault:
+    """Return a real server."""
+    if request.param == "docker" and (EXTERNAL[0] or not docker_answers()):
+        pytest.skip("no Docker engine answers" if not EXTERNAL[0] else "VAULT_TEST_URL names the server")
+    return vault_servers(request.param)
+
+
+@cache
+def docker_answers() -> bool:
+    """Tell whether a Docker engine is there."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=15, check=False).returncode == 0
+    return False

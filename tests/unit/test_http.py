@@ -1,0 +1,245 @@
+"""What callers see: the sample routes, health, and one form for every error."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import jwt
+import pytest
+from fastapi import FastAPI, Header, Request
+from fastapi.testclient import TestClient
+from httpx2 import Headers, Response
+from pydantic import BaseModel
+
+from app import NAME
+from app.config import Settings
+from app.main import create_app
+from app.routes.tokens import TOKEN_LIFETIME
+from tests.support import SECRETS
+
+
+class Order(BaseModel):
+    """A body for the test routes."""
+
+    name: str
+    amount: int
+
+
+def service(**secrets: str) -> FastAPI:
+    """Return the service without Vault, with these local overrides, and with a few routes more."""
+    app = create_app(Settings.model_validate({"secrets": secrets, "log_format": "json"}))
+
+    @app.post("/orders")
+    async def order(_order: Order, _trace: Annotated[int, Header()] = 0) -> None: ...
+
+    @app.get("/database")
+    async def database(request: Request) -> str:
+        url: str = request.app.state.vault_secrets["database_url"]
+        return url.split(":", maxsplit=1)[0]
+
+    @app.get("/everything")
+    async def everything(request: Request) -> Any:
+        return request.app.state.vault_secrets
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise ZeroDivisionError
+
+    return app
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    """Call the service with all its secrets."""
+    with TestClient(service(**SECRETS)) as client:
+        yield client
+
+
+@pytest.fixture
+def bare_client() -> Iterator[TestClient]:
+    """Call the service without any secret."""
+    with TestClient(service()) as client:
+        yield client
+
+
+def assert_problem(response: Response, status: int) -> dict[str, Any]:
+    """Check that the response is a problem of this status; return its body."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    return body
+
+
+def token_of(client: TestClient) -> str:
+    """Return a fresh token."""
+    token: str = client.post("/token", headers={"X-API-Key": SECRETS["api_key"]}).json()["access_token"]
+    return token
+
+
+def test_the_api_key_buys_a_short_lived_token(client: TestClient) -> None:
+    """The answer has the form of OAuth 2.0 and is not cached."""
+    answer = client.post("/token", headers={"X-API-Key": SECRETS["api_key"]})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", TOKEN_LIFETIME)
+    claims = jwt.decode(body["access_token"], SECRETS["jwt_secret"], ["HS256"], issuer=NAME)
+    assert claims["exp"] - claims["iat"] == TOKEN_LIFETIME
+
+
+def test_the_token_says_who_its_bearer_is(client: TestClient) -> None:
+    """`GET /me` verifies it with the same secret."""
+    answer = client.get("/me", headers={"Authorization": f"Bearer {token_of(client)}"})
+    assert answer.status_code == 200
+    assert answer.json()["subject"] == "api-key"
+
+
+@pytest.mark.parametrize("key", [None, "", "wrong", SECRETS["api_key"] + "x", SECRETS["api_key"][:-1], "schlüssel"])
+def test_without_the_right_api_key_there_is_no_token(client: TestClient, key: str | None) -> None:
+    """Missing, empty, longer, shorter and non-ASCII keys are all just wrong."""
+    headers = Headers({} if key is None else {"X-API-Key": key}, encoding="utf-8")
+    answer = client.post("/token", headers=headers)
+    assert_problem(answer, 401)
+    assert answer.headers["www-authenticate"].startswith("APIKey ")
+
+
+def forged(secret: str, algorithm: str = "HS256", **claims: Any) -> str:
+    """Return a token that looks like one of ours, but for the differences given."""
+    return jwt.encode({"iss": NAME, "sub": "x", "iat": 1, "exp": 4_102_444_800, **claims}, secret, algorithm)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("Basic dXNlcjpwYXNz", id="other scheme"),
+        pytest.param("Bearer garbage", id="no token"),
+        pytest.param(f"Bearer {forged('another-secret-of-sufficient-length-0123')}", id="other secret"),
+        pytest.param(f"Bearer {forged(SECRETS['jwt_secret'], exp=2)}", id="expired"),
+        pytest.param(f"Bearer {forged(SECRETS['jwt_secret'], iss='other')}", id="other issuer"),
+        pytest.param(f"Bearer {forged(SECRETS['jwt_secret'], 'HS384')}", id="other algorithm"),
+        pytest.param(f"Bearer {forged('', 'none')}", id="unsigned"),
+        pytest.param(f"Bearer {jwt.encode({'sub': 'x'}, SECRETS['jwt_secret'])}", id="no expiry"),
+    ],
+)
+def test_without_a_valid_token_nobody_is_anybody(client: TestClient, authorization: str | None) -> None:
+    """401 with a challenge, whatever is wrong with the token."""
+    answer = client.get("/me", headers={} if authorization is None else {"Authorization": authorization})
+    assert_problem(answer, 401)
+    assert answer.headers["www-authenticate"].startswith("Bearer ")
+
+
+def test_with_all_declared_secrets_from_the_environment_the_service_is_ready(client: TestClient) -> None:
+    """Development needs no Vault."""
+    assert client.get("/health/live").json() == {"status": "alive"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    assert client.get("/database").json() == "postgresql"
+
+
+def test_without_secrets_the_service_lives_but_says_what_it_lacks(bare_client: TestClient) -> None:
+    """Not ready, with every missing name; a handler that needs one answers 503, with a hint when to come back."""
+    assert bare_client.get("/health/live").status_code == 200
+    detail = assert_problem(bare_client.get("/health/ready"), 503)["detail"]
+    assert all(name in detail for name in SECRETS)
+    for answer in (bare_client.get("/database"), bare_client.post("/token", headers={"X-API-Key": "x"})):
+        assert "does not hold it" in assert_problem(answer, 503)["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/token", 405)])
+def test_the_routers_own_errors_are_problems(client: TestClient, method: str, path: str, status: int) -> None:
+    """404 and 405 come in the same form."""
+    assert_problem(client.request(method, path), status)
+
+
+@pytest.mark.parametrize(
+    "body", [b"canary is not JSON", b'{"name": {"canary": 1}}', b'"canary"', b'{"amount": "canary"}', b"\xff\xfe"]
+)
+def test_an_invalid_request_is_refused_without_an_echo(client: TestClient, body: bytes) -> None:
+    """A 422 says where and why; FastAPI's own would repeat what was sent."""
+    answer = client.post("/orders", content=body, headers={"Content-Type": "application/json", "trace": "canary"})
+    problem = assert_problem(answer, 422)
+    assert problem["errors"]
+    assert all(set(error) == {"loc", "msg", "type"} for error in problem["errors"])
+    assert "canary" not in answer.text
+
+
+def test_a_body_that_is_too_large_is_refused(client: TestClient) -> None:
+    """10 MB are refused before they are read, or as soon as they have arrived if nobody announced them."""
+    assert_problem(client.post("/orders", content=b"x" * 10_000_000), 413)
+    assert_problem(client.post("/token", content=b"x" * 10_000_000), 413)
+    assert_problem(client.post("/orders", content=(b"x" * 100_000 for _ in range(100))), 413)
+
+
+def test_a_bug_is_a_plain_500_with_a_traceback_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The caller learns the request id and nothing else."""
+    with TestClient(service(**SECRETS)) as client:
+        answer = client.get("/bug", headers={"X-Request-ID": "the-bug"})
+    assert_problem(answer, 500)
+    assert answer.headers["x-request-id"] == "the-bug"
+    assert "ZeroDivision" not in answer.text
+    failed = next(line for line in events(capsys) if line["event"] == "request_failed")
+    assert failed["request_id"] == "the-bug"
+    assert "ZeroDivisionError" in failed["exception"]
+
+
+def test_a_handler_that_returns_the_whole_store_fails(client: TestClient) -> None:
+    """It would have sent every secret."""
+    answer = client.get("/everything")
+    assert_problem(answer, 500)
+    assert "canary" not in answer.text
+
+
+def test_openapi_tells_the_truth_about_errors(client: TestClient) -> None:
+    """Every documented error is a problem, and FastAPI's own form of a 422 does not appear."""
+    schema = client.get("/openapi.json").json()
+    documented = [
+        (status, response["content"])
+        for path in schema["paths"].values()
+        for operation in path.values()
+        for status, response in operation["responses"].items()
+        if status >= "400"
+    ]
+    assert {"401", "422", "503"} <= {status for status, _ in documented}
+    assert all(set(content) == {"application/problem+json"} for _, content in documented)
+    assert "ValidationError" not in json.dumps(schema)
+    assert "Problem" in schema["components"]["schemas"]
+
+
+def test_the_front_door_leads_to_the_documentation(client: TestClient) -> None:
+    """Somebody who only knows the address finds the way."""
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+@pytest.mark.parametrize("sent", ["abc", "a" * 128, "01J-x_y.z"])
+def test_a_well_formed_request_id_is_taken_over(client: TestClient, sent: str) -> None:
+    """So that a request can be followed across services."""
+    assert client.get("/health/live", headers={"X-Request-ID": sent}).headers["x-request-id"] == sent
+
+
+@pytest.mark.parametrize("sent", ["", "a" * 129, "a b", "a\tb", 'a"}', "ä", "a;b", "<script>"])
+def test_an_ill_formed_request_id_is_replaced(client: TestClient, sent: str) -> None:
+    """What a stranger sends goes into the logs and back into a header."""
+    answer = client.get("/health/live", headers=Headers({"X-Request-ID": sent}, encoding="utf-8"))
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return the log lines written so far."""
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_one_access_event_a_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """With id, method, path, status and duration, but without the query, which may hold anything."""
+    with TestClient(service(**SECRETS)) as client:
+        client.get("/nowhere%0Afake?canary=1", headers={"X-Request-ID": "x1"})
+    (event,) = [line for line in events(capsys) if line["event"] == "request_finished"]
+    assert event["request_id"] == "x1"
+    assert (event["method"], event["path"], event["status"]) == ("GET", "/nowhere%0Afake", 404)
+    assert event["duration_ms"] >= 0
+    assert "canary" not in json.dumps(event)
