@@ -65,7 +65,7 @@ lock: $(STAMP) ## renew the hash-pinned requirements from pyproject.toml
 clean: ## remove what was made here: the environment, caches and the dev Vault's files
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_vault down; fi
 	@rm -rf $(VENV) .dev .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@find app infrastructure tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	@find $(wildcard app infrastructure tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 
 rename: $(STAMP) ## make the clone your own project: make rename NAME=my-service
 	@$(BIN)/python -m infrastructure.rename '$(NAME)'
@@ -78,6 +78,8 @@ $(STAMP): requirements/dev.txt requirements/uv.txt
 	  uv venv --quiet --clear --python $(PYTHON) $(VENV) && installer='uv pip install --quiet --python $(BIN)/python'; \
 	else \
 	  $(PYTHON) -m venv --clear $(VENV); export PIP_DISABLE_PIP_VERSION_CHECK=1; installer='$(BIN)/python -m pip install --quiet'; \
-	  if $$installer --require-hashes -r requirements/uv.txt 2> $(VENV)/uv.log; then installer='$(BIN)/uv pip install --quiet --python $(BIN)/python'; fi; \
+	  if $$installer --require-hashes -r requirements/uv.txt 2> $(VENV)/uv.log; then \
+	    installer='$(BIN)/uv pip install --quiet --python $(BIN)/python'; \
+	  else echo 'setup: no uv ($(VENV)/uv.log says why), so pip it is'; fi; \
 	fi && $$installer --require-hashes -r requirements/dev.txt
 	@touch $@

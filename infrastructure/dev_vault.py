@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ ROOT_TOKEN = "dev-token-12345"  # noqa: S105 - documented: whoever reaches the d
 STATE = Path(".dev")
 STATE_FILE = STATE / "vault.json"
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.vault.yml")
+PROJECT = f"dev-vault-{zlib.crc32(bytes(Path.cwd())):08x}"  # each clone its own; Compose 1 refuses `name:` in the file
 START_DEADLINE = 30.0  # seconds
 
 
@@ -50,7 +52,7 @@ class EmbeddedVault:
         self.process.wait(timeout=START_DEADLINE)
 
 
-def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN) -> EmbeddedVault:
+def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN, more_config: str = "") -> EmbeddedVault:
     """Start a dev server on 127.0.0.1, with its log and its audit log in `directory`, and wait until it answers.
 
     It gets a home directory of its own and `-dev-no-store-token`: otherwise it would write `~/.vault-token`, which
@@ -60,7 +62,8 @@ def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN) -> 
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / "vault-audit.log").unlink(missing_ok=True)
     log, config = directory / "vault.log", directory / "vault.hcl"
-    config.write_text(f'audit "file" "audit" {{ options {{ file_path = "{directory / "vault-audit.log"}" }} }}\n')
+    audit = f'audit "file" "audit" {{ options {{ file_path = "{directory / "vault-audit.log"}" }} }}\n'
+    config.write_text(audit + more_config)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "BAO_"))}
     environment |= {"HOME": str(directory), "BAO_DEV_ROOT_TOKEN_ID": root_token}
     arguments = ["server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}", f"-config={config}"]
@@ -110,10 +113,10 @@ def up(port: int, runtime: str) -> str:
         raise DevVaultError(f"port {port} is taken by something else: stop it, or choose another with VAULT_PORT=…")
     if runtime == "auto":
         runtime = "docker" if _docker_answers() else "embedded"
+    down()  # a clone has one dev Vault: one on another port would never be stopped
     if runtime == "docker":
         _compose_up(port)
         _wait_until_up(url)
-        _remember(runtime=runtime, port=port)
         return f"dev Vault: started in Docker at {url}"
     vault = start_embedded(port, STATE)
     _remember(runtime=runtime, port=port, pid=vault.process.pid)
@@ -143,6 +146,7 @@ def down() -> str:
 def _compose_up(port: int) -> None:
     if not _docker_answers():
         raise DevVaultError("no Docker engine answers: start it, or use VAULT_RUNTIME=embedded")
+    _remember(runtime="docker", port=port)  # before it starts: `down` removes what a failed start leaves, too
     _compose("up", "-d", VAULT_PORT=str(port))
 
 
@@ -155,7 +159,7 @@ def _compose(*arguments: str, **environment: str) -> None:
     else:
         raise DevVaultError("Docker Compose is missing: install it, or use VAULT_RUNTIME=embedded")
     finished = subprocess.run(
-        [*command, "-f", str(COMPOSE_FILE), *arguments],
+        [*command, "-p", PROJECT, "-f", str(COMPOSE_FILE), *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -163,7 +167,7 @@ def _compose(*arguments: str, **environment: str) -> None:
     )
     if finished.returncode != 0:
         last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DevVaultError(f"Docker Compose failed: {last}")
+        raise DevVaultError(f"Docker Compose failed (VAULT_RUNTIME=embedded needs no Docker): {last}")
 
 
 def _wait_until_up(url: str) -> None:
