@@ -7,6 +7,7 @@ that is running already, instead of the embedded one.
 
 import os
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -55,7 +56,8 @@ def vault_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]
             return Vault(server.url, ROOT_TOKEN, server.audit_log)
 
         def docker() -> Vault:
-            from testcontainers.community.vault import VaultContainer  # noqa: PLC0415 - slow, and only needed here
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of its own decorator
+                from testcontainers.community.vault import VaultContainer  # noqa: PLC0415 - slow, and only needed here
 
             container = VaultContainer(IMAGE, root_token=ROOT_TOKEN).with_env("BAO_DEV_ROOT_TOKEN_ID", ROOT_TOKEN)
             container.with_env("BAO_DEV_LISTEN_ADDRESS", "0.0.0.0:8200")
