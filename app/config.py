@@ -31,7 +31,11 @@ from app.errors import BadSettings
 NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "token": (("token", "token_file"),),
     "approle": (("role_id", "role_id_file"),),
+    "cert": (("client_cert",), ("client_key",)),
+    "kubernetes": (("role",),),
+    "jwt": (("role",), ("jwt", "jwt_file")),
 }
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 def _address(url: str) -> str:
@@ -76,13 +80,13 @@ LowerCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) e
 
 
 class VaultSettings(BaseModel):
-    """The `VAULT_…` variables. The order counts: a credential is checked after the method that needs it."""
+    """The `VAULT_…` variables. The order counts: a field may look at those above it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     enabled: bool = False
     url: Address = "http://127.0.0.1:8200"
-    auth_method: Annotated[Literal["token", "approle"], LowerCase] = "token"
+    auth_method: Annotated[Literal["token", "approle", "cert", "kubernetes", "jwt"], LowerCase] = "token"
     auth_mount_point: VaultPath | None = None
     token_file: Path | None = None
     token: SecretStr | None = Field(None, validate_default=True)
@@ -90,14 +94,24 @@ class VaultSettings(BaseModel):
     role_id: SecretStr | None = Field(None, validate_default=True)
     secret_id_file: Path | None = None
     secret_id: SecretStr | None = None
+    secret_id_wrapped: bool = False
+    role: str | None = Field(None, validate_default=True)
+    jwt_file: Path | None = None
+    jwt: SecretStr | None = Field(None, validate_default=True)
+    cacert: Path | None = None
+    client_cert: Path | None = Field(None, validate_default=True)
+    client_key: Path | None = Field(None, validate_default=True)
+    namespace: VaultPath | None = None
+    login_namespace: VaultPath | None = None
     mount_point: VaultPath = "secret"
     secret_path: Paths = ("python-production-blueprint",)
+    kv_version: Literal["1", "2", "auto"] = "2"
     fail_fast: bool = False
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
 
-    @field_validator("token", "role_id")
+    @field_validator(*{choices[0] for needs in NEEDED.values() for choices in needs})
     @classmethod
-    def _is_given_if_needed(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _is_given_if_needed(cls, value: Any, info: ValidationInfo) -> Any:
         """Check each field by itself, so that this is reported together with whatever else is wrong."""
         if info.data.get("enabled"):
             method = info.data.get("auth_method", "")
@@ -105,6 +119,13 @@ class VaultSettings(BaseModel):
                 if info.field_name == choices[0] and not value and not any(info.data.get(name) for name in choices[1:]):
                     names = " or ".join(f"VAULT_{name.upper()}" for name in choices)
                     raise ValueError(f"VAULT_AUTH_METHOD={method} needs {names}")
+        return value
+
+    @field_validator("client_key")
+    @classmethod
+    def _pair_is_complete(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None and info.data.get("client_cert"):
+            raise ValueError("VAULT_CLIENT_CERT needs VAULT_CLIENT_KEY (both may name the same file)")
         return value
 
     @property

@@ -12,6 +12,7 @@
         ├── BadRequest                     Vault cannot make sense of what was asked
         ├── UnexpectedAnswer               an answer that is not Vault's
         ├── LoginRefused                   wrong or expired credentials
+        │   └── WrappingTokenRefused       a wrapped secret id that was used, has expired or is not what it should be
         ├── PermissionDenied               the token is good, its policies do not allow this
         ├── PathMissing                    no secret at this path
         │   └── VersionDeleted             there was one: deleted or destroyed
@@ -101,6 +102,10 @@ class UnexpectedAnswer(VaultError):
 
 class LoginRefused(VaultError):
     """Vault does not accept the credentials."""
+
+
+class WrappingTokenRefused(LoginRefused):
+    """The wrapping token does not hold a secret id for us; somebody else may have used it."""
 
 
 class PermissionDenied(VaultError):

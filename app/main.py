@@ -18,7 +18,8 @@ from app.refresh import Keeper, kept_fresh
 from app.routes import health, home, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
-from app.vault import close_sessions, local_overrides, read_vault
+from app.token_life import TokenKeeper
+from app.vault import close_sessions, get_session, local_overrides, read_vault
 
 
 @asynccontextmanager
@@ -26,7 +27,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the secrets, keep them fresh while the service runs, and give the token back at the end."""
     settings: Settings = app.state.settings
     try:
-        async with kept_fresh(app.state.vault_secrets, app.state.keepers, fail_fast=settings.vault.fail_fast):
+        async with kept_fresh(
+            app.state.vault_secrets,
+            app.state.keepers,
+            upkeep=[TokenKeeper(get_session(settings.vault)).tick] if settings.vault.enabled else [],
+            fail_fast=settings.vault.fail_fast,
+        ):
             yield
     finally:
         await asyncio.to_thread(close_sessions)

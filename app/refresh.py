@@ -1,4 +1,4 @@
-"""When do we talk to Vault? At the start, again with growing pauses while that fails, then once an interval."""
+"""When do we talk to Vault? At the start, again with growing pauses while that fails, and to keep the token alive."""
 
 import asyncio
 import random
@@ -13,6 +13,12 @@ from app.secret_store import SecretStore
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries while a source fails
 
 log = get_logger(__name__)
+
+
+def pause_after(failures: int, jitter: Callable[[float, float], float]) -> float:
+    """Return how many seconds to wait after so many failures in a row: growing, bounded, and spread by jitter."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
+    return jitter(longest / 2, longest)
 
 
 class Keeper:
@@ -52,8 +58,7 @@ class Keeper:
     def pause(self) -> float | None:
         """Return how many seconds to wait before the next round; None: no further round is needed."""
         if self._failures:
-            longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
-            return self._jitter(longest / 2, longest)
+            return pause_after(self._failures, self._jitter)
         return LONGEST_PAUSE if self._store.problems else None
 
     async def run(self) -> None:
@@ -64,15 +69,19 @@ class Keeper:
 
 
 @asynccontextmanager
-async def kept_fresh(store: SecretStore, keepers: list[Keeper], *, fail_fast: bool) -> AsyncIterator[None]:
+async def kept_fresh(
+    store: SecretStore, keepers: list[Keeper], upkeep: Iterable[Callable[[], float]] = (), *, fail_fast: bool
+) -> AsyncIterator[None]:
     """Load everything once, then keep it fresh in the background until the block ends.
 
+    `upkeep` are ticks to be called all the while: each returns after how many seconds it wants to be called again.
     With `fail_fast`, raises what stands in the way of a complete start.
     """
     await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in keepers))
     if fail_fast:
         raise_first_fault(store, keepers)
     tasks = [asyncio.create_task(keeper.run(), name=f"keep {keeper.source} fresh") for keeper in keepers]
+    tasks += [asyncio.create_task(_call_again_and_again(tick)) for tick in upkeep]
     try:
         yield
     finally:
@@ -81,6 +90,16 @@ async def kept_fresh(store: SecretStore, keepers: list[Keeper], *, fail_fast: bo
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
+
+
+async def _call_again_and_again(tick: Callable[[], float]) -> None:
+    while True:
+        try:
+            pause = await asyncio.to_thread(tick)
+        except Exception:
+            log.exception("upkeep_failed")  # a bug must not end it
+            pause = LONGEST_PAUSE
+        await asyncio.sleep(pause)
 
 
 def raise_first_fault(store: SecretStore, keepers: list[Keeper]) -> None:

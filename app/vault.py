@@ -77,7 +77,7 @@ def local_overrides(settings: Settings) -> tuple[Secret, ...]:
 
 def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, ...]:
     """Read several paths, side by side if there is more than one."""
-    kv = VaultKV(get_session(settings), settings.mount_point)
+    kv = VaultKV(get_session(settings))
     if len(paths) == 1:
         return (kv.read(paths[0]),)
     with ThreadPoolExecutor(min(len(paths), POOL_SIZE), thread_name_prefix="vault-read") as pool:

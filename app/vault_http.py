@@ -6,7 +6,9 @@ The only module that knows the errors of hvac and requests.
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import certifi
 import hvac
@@ -28,6 +30,29 @@ from app.errors import (
     VaultTLSFailed,
     VaultUnreachable,
 )
+
+# What Vault says, and what we say of it: its own words are not passed on, since they may repeat what was sent.
+KNOWN_CAUSES = {
+    "no handler for route": "nothing is mounted there",
+    "namespace not found": "there is no such namespace",
+    "missing secret_id": "the role wants a secret id, and there is none",
+    "cidr": "it may not be used from this machine's address",
+    "invalid role or secret id": "the role id or the secret id is wrong, expired or used up",
+    "invalid secret id": "the secret id is wrong, expired or used up",
+    "invalid role id": "the role id is wrong",
+    "invalid role name": "there is no such role",
+    "could not be found": "there is no such role",
+    "no client certificate found": "Vault saw no client certificate",
+    "invalid certificate or no client certificate supplied": "Vault does not trust the client certificate",
+    "certificate has expired": "the client certificate has expired",
+    "failed to verify client's certificate": "Vault does not trust the client certificate",
+    "no known key": "no key that Vault knows has signed the JWT",
+    "service account name not authorized": "the role is not for this service account",
+    "namespace not authorized": "the role is not for this Kubernetes namespace",
+    "audience": "the JWT is meant for another audience",
+    "issuer": "the JWT comes from another issuer",
+    "expired": "the credential has expired",
+}
 
 POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
 
@@ -84,19 +109,43 @@ def open_http(settings: VaultSettings) -> requests.Session:
     """Return a session of keep-alive connections, with a TLS context of its own, built from what the files say now."""
     session = requests.Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
-    context = _tls_context() if settings.url.startswith("https://") else None
+    context = _tls_context(settings) if settings.url.startswith("https://") else None
     session.mount("https://", _Transport(context))
     session.mount("http://", _Transport(None))
     return session
 
 
-def vault_client(settings: VaultSettings, http: requests.Session, token: str = "") -> hvac.Client:
+def vault_client(
+    settings: VaultSettings, http: requests.Session, token: str = "", namespace: str | None = None
+) -> hvac.Client:
     """Return an hvac client over `http`. The token is always explicit: hvac would take one from the environment."""
-    return hvac.Client(url=settings.url, token=token, timeout=settings.timeout, session=http, verify=True)
+    return hvac.Client(
+        url=settings.url, token=token, namespace=namespace, timeout=settings.timeout, session=http, verify=True
+    )
 
 
-def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certifi.where())
+def quoted(path: str) -> str:
+    """Percent-encode a path for a URL; its slashes stay."""
+    return quote(path, safe="/")
+
+
+def _tls_context(settings: VaultSettings) -> ssl.SSLContext:
+    """Trust the configured CA, or else the public ones; present the client certificate, if there is one."""
+    variable, file = "VAULT_CACERT", settings.cacert or Path(certifi.where())
+    try:
+        context = ssl.create_default_context(cafile=file)
+        if settings.client_cert is not None:
+            variable, file = "VAULT_CLIENT_CERT", settings.client_cert
+            context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
+        raise VaultTLSFailed(f"{variable}={file}", f"cannot be loaded ({reason})", "Check the PEM files.") from None
+    return context
+
+
+def _no_password() -> str:
+    """Refuse encrypted keys: OpenSSL would ask for the password on the terminal."""
+    raise ValueError
 
 
 @contextmanager
@@ -131,22 +180,27 @@ def not_vault(address: str, cause: str) -> UnexpectedAnswer:
 
 def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str) -> VaultError:
     said = " ".join(error.errors).lower() if isinstance(error.errors, list) else ""
+    cause = next((cause for phrase, cause in KNOWN_CAUSES.items() if phrase in said), None)
     match error:
         case hvac.exceptions.Forbidden():
-            return PermissionDenied(subject, "permission denied", "Allow it in the policy of this service's role.")
+            remedy = "Allow it in the policy of this service's role."
+            return PermissionDenied(subject, cause or "permission denied", remedy)
         case hvac.exceptions.InvalidPath():
-            return PathMissing(subject, "there is nothing at this path", "Check the path and the mount point.")
+            remedy = "Check the path, the mount point and the namespace."
+            return PathMissing(subject, cause or "there is nothing at this path", remedy)
         case hvac.exceptions.RateLimitExceeded():
             return VaultRateLimited(address, "too many requests", "Wait, or raise Vault's rate limit quota.")
         case hvac.exceptions.VaultNotInitialized():
             return VaultSealed(address, "Vault is not initialised", "Run `vault operator init`.")
         case _ if "sealed" in said:
             return VaultSealed(address, "Vault is sealed", "Unseal it: `vault operator unseal`.")
+        case hvac.exceptions.InternalServerError() if cause is not None:  # some refused logins come as a 500
+            return BadRequest(subject, cause, "Check the credentials.")
         case hvac.exceptions.InternalServerError() | hvac.exceptions.BadGateway() | hvac.exceptions.VaultDown():
             status = {"InternalServerError": 500, "BadGateway": 502}.get(type(error).__name__, 503)
             return VaultError(address, f"Vault has a fault of its own (HTTP {status})", "Look into Vault's log.")
         case hvac.exceptions.InvalidRequest():
-            return BadRequest(subject, "Vault cannot make sense of this request", "Check the path and mount point.")
+            return BadRequest(subject, cause or "Vault does not accept this", "Check the path and the mount point.")
         case _:
             return not_vault(address, type(error).__name__)
 

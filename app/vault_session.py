@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import hvac
@@ -19,29 +19,37 @@ import requests
 
 from app.auth_methods import Auth, auth_method
 from app.config import VaultSettings
-from app.errors import BadRequest, BlueprintError, LoginRefused, PathMissing, PermissionDenied, VaultError
+from app.errors import BadRequest, LoginRefused, PathMissing, PermissionDenied, VaultError, VaultTLSFailed
 from app.logging_config import get_logger
 from app.vault_http import open_http, vault_client, vault_errors
 
 T = TypeVar("T")
 
-# After a refused login, and after a login because of a 403, nobody logs in again for so many seconds: however many
-# callers fail, Vault sees at most one login in this time.
+# After a login that was refused, or that did not help against a 403, nobody logs in again for so many seconds: however
+# many callers fail, Vault sees at most one login in this time.
 LOGIN_PAUSE = 5.0
 
 log = get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class _Login:
+class Login:
     """One token with the connections that it travels over, and how many calls are using it."""
 
     auth: Auth
+    since: float  # by the session's clock
     client: hvac.Client
     http: requests.Session
-    since: float
     users: int = 0
+    uses: int = 0
     retired: bool = False
+    tls_failed: bool = False
+
+    def is_worn(self, now: float) -> bool:
+        """Tell whether the token has expired or used up its uses, as far as we know; each is good for one use."""
+        expired = bool(self.auth.lease_duration) and now >= self.since + (self.auth.lease_duration or 0)
+        used_up = 0 < self.auth.num_uses <= self.uses + 1  # the last use is kept for the revocation
+        return self.auth.obtained and self.uses > 0 and (expired or used_up)
 
 
 class VaultSession:
@@ -49,13 +57,15 @@ class VaultSession:
 
     def __init__(self, settings: VaultSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
-        self._clock = clock
+        self.clock = clock
+        self.kv_versions: dict[str, str] = {}  # by mount point, where they had to be asked for
         self._method = auth_method(settings)
         self._lock = threading.Lock()  # guards the four below; never held during network I/O
-        self._current: _Login | None = None
+        self._current: Login | None = None
         self._flight: Future[None] | None = None  # the login under way; all who need it wait for the same one
         self._refusal: tuple[float, LoginRefused] | None = None  # the last refusal, and until when it stands
         self._closed = False
+        self._futile_until = 0.0  # a login because of a 403 has just not helped
 
     def client(self) -> hvac.Client:
         """Return the authenticated client, after a login if there was none.
@@ -70,7 +80,7 @@ class VaultSession:
     def call(self, subject: str, operation: Callable[[hvac.Client], T]) -> T:
         """Run one operation against Vault and return its answer; `subject` names in errors what it is about.
 
-        If Vault refuses because the token is dead, log in once more and repeat once.
+        If Vault refuses because the token is dead, or the TLS files have changed, log in once more and repeat once.
         """
         with self._borrow() as login:
             try:
@@ -79,10 +89,41 @@ class VaultSession:
             except PermissionDenied:
                 if not self._is_dead(login):
                     raise
-        log.warning("token_rejected", address=self.settings.url)
+                log.warning("token_rejected", address=self.settings.url)
+            except VaultTLSFailed:
+                login.tls_failed = True  # a login reads the TLS files anew
+        self.replace(login)
+        with self._borrow() as login:
+            try:
+                with vault_errors(self.settings.url, subject):
+                    return operation(login.client)
+            except PermissionDenied:
+                self._futile_until = self.clock() + LOGIN_PAUSE
+                raise
+
+    def current(self) -> Login | None:
+        """Return the login in force, without making one."""
+        return self._current
+
+    def renew(self, login: Login) -> float:
+        """Prolong the token's life (`POST auth/token/renew-self`); return its new TTL in seconds."""
+        with vault_errors(self.settings.url, "auth/token/renew-self"):
+            answer = login.client.auth.token.renew_self()
+        renewed = replace(Auth.from_answer(answer), obtained=login.auth.obtained)
+        login.auth, login.since = renewed, self.clock()
+        log.info("token_renewed", ttl=renewed.lease_duration)
+        return renewed.lease_duration or 0.0
+
+    def learn(self, login: Login) -> None:
+        """Ask how long a token that was handed in will live (`GET auth/token/lookup-self`)."""
+        with vault_errors(self.settings.url, "auth/token/lookup-self"):
+            data = login.client.auth.token.lookup_self()["data"]
+        login.auth = replace(login.auth, lease_duration=float(data["ttl"]), renewable=bool(data.get("renewable")))
+        login.since = self.clock()
+
+    def replace(self, login: Login) -> None:
+        """Log in anew, unless somebody has replaced `login` already; join the login that is under way, if any."""
         self._log_in(instead_of=login)
-        with self._borrow() as login, vault_errors(self.settings.url, subject):
-            return operation(login.client)
 
     def close(self) -> None:
         """Revoke the token, if we obtained it, and close the connections; later calls fail."""
@@ -90,10 +131,10 @@ class VaultSession:
             self._closed = True
             last, self._current = self._current, None
         if last is not None:
-            self._retire(last)
+            self._end(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
 
     @contextmanager
-    def _borrow(self) -> Iterator[_Login]:
+    def _borrow(self) -> Iterator[Login]:
         """Use the current login; it is not revoked before all who borrowed it have given it back."""
         login = self._take()
         try:
@@ -101,26 +142,27 @@ class VaultSession:
         finally:
             with self._lock:
                 login.users -= 1
-                last_one = login.retired and login.users == 0
+                last_one = login.retired and login.users == 0 and not self._closed
             if last_one:
                 self._end(login)
 
-    def _take(self) -> _Login:
+    def _take(self) -> Login:
         while True:
             with self._lock:
                 if self._closed:
                     raise VaultError(self.settings.url, "the session is closed", "The service is shutting down.")
-                if self._current is not None:
-                    self._current.users += 1
-                    return self._current
-            self._log_in(instead_of=None)
+                login = self._current
+                if login is not None and not login.is_worn(self.clock()):
+                    login.users += 1
+                    login.uses += 1
+                    return login
+            self._log_in(instead_of=login)
 
-    def _log_in(self, instead_of: _Login | None) -> None:
-        """Log in, unless somebody has replaced `instead_of` already; join the login that is under way, if any."""
+    def _log_in(self, instead_of: Login | None) -> None:
         with self._lock:
             if self._current is not instead_of:
                 return
-            if self._refusal is not None and self._clock() < self._refusal[0]:
+            if self._refusal is not None and self.clock() < self._refusal[0]:
                 raise copy(self._refusal[1])
             flight, leader = self._flight, False
             if flight is None:
@@ -131,7 +173,7 @@ class VaultSession:
         if (error := flight.exception()) is not None:
             raise copy(error)  # for each thread its own: one that is raised again and again collects tracebacks
 
-    def _fly(self, flight: Future[None], instead_of: _Login | None) -> None:
+    def _fly(self, flight: Future[None], instead_of: Login | None) -> None:
         """Carry out the one login that all others wait for, and tell them how it ended."""
         try:
             login = self._new_login(instead_of)
@@ -139,7 +181,7 @@ class VaultSession:
             with self._lock:
                 self._flight = None
                 if isinstance(error, LoginRefused):
-                    self._refusal = (self._clock() + LOGIN_PAUSE, error)
+                    self._refusal = (self.clock() + LOGIN_PAUSE, error)
             log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
             flight.set_exception(error)
             return
@@ -153,39 +195,41 @@ class VaultSession:
         if unwanted is not None:
             self._retire(unwanted)
 
-    def _new_login(self, instead_of: _Login | None) -> _Login:
+    def _new_login(self, instead_of: Login | None) -> Login:
         settings = self.settings
+        namespace = settings.login_namespace or settings.namespace
         where = f"auth method {settings.auth_method} at auth/{settings.login_mount_point}"
+        where += f" in namespace {namespace}" if namespace else ""
         http = open_http(settings)
         try:
             with vault_errors(settings.url, where):
-                auth = self._method.login(vault_client(settings, http))
-            if instead_of is not None and auth.client_token == instead_of.auth.client_token:
+                auth = self._method.login(vault_client(settings, http, namespace=namespace))
+            if instead_of and not instead_of.tls_failed and auth.client_token == instead_of.auth.client_token:
                 raise self._dead_token()
         except (PermissionDenied, PathMissing, BadRequest) as error:
             http.close()
-            raise self._login_refused(where, error) from None
+            remedy = "Check the credentials, the role, VAULT_AUTH_MOUNT_POINT and VAULT_LOGIN_NAMESPACE."
+            cause = (
+                f"{error.cause}, or nothing is mounted there" if isinstance(error, PermissionDenied) else error.cause
+            )
+            raise LoginRefused(where, f"Vault refuses the login: {cause}", remedy) from None
         except BaseException:
             http.close()
             raise
-        return _Login(auth, vault_client(settings, http, auth.client_token), http, self._clock())
-
-    def _login_refused(self, where: str, error: BlueprintError) -> LoginRefused:
-        if isinstance(error, PathMissing):
-            return LoginRefused(where, "nothing is mounted there", "Enable the method, or set VAULT_AUTH_MOUNT_POINT.")
-        return LoginRefused(where, "Vault refused the credentials", "Check them: wrong, expired, or used up?")
+        client = vault_client(settings, http, auth.client_token, settings.namespace)
+        return Login(auth, self.clock(), client, http)
 
     def _dead_token(self) -> LoginRefused:
         return LoginRefused(
             "VAULT_TOKEN", "Vault does not accept the token: wrong, expired or revoked", "Provide a new one."
         )
 
-    def _is_dead(self, login: _Login) -> bool:
+    def _is_dead(self, login: Login) -> bool:
         """Ask Vault whether it still knows the token (`GET auth/token/lookup-self`).
 
-        A token whose policies forbid even that looks dead; so one that we have just obtained is taken to be alive.
+        A token whose policies forbid even that looks dead; so if a new one has just not helped, it counts as alive.
         """
-        if login.auth.obtained and self._clock() - login.since < LOGIN_PAUSE:
+        if self.clock() < self._futile_until:
             return False
         try:
             with vault_errors(self.settings.url, "auth/token/lookup-self"):
@@ -194,14 +238,14 @@ class VaultSession:
             return True
         return False
 
-    def _retire(self, login: _Login) -> None:
+    def _retire(self, login: Login) -> None:
         with self._lock:
             login.retired = True
             idle = login.users == 0
         if idle:
             self._end(login)
 
-    def _end(self, login: _Login) -> None:
+    def _end(self, login: Login) -> None:
         """Revoke the token if it is ours; failing that, it expires by itself."""
         if login.auth.obtained and login.auth.token_type != "batch":  # noqa: S105
             with suppress(VaultError), vault_errors(self.settings.url, "auth/token/revoke-self"):

@@ -1,6 +1,8 @@
 """How do we log in? One file a method; a new one is one file, one `case` below and one line in `config.NEEDED`."""
 
 from app.auth_methods.approle import AppRoleMethod
+from app.auth_methods.cert import CertMethod
+from app.auth_methods.jwt import JWTMethod
 from app.auth_methods.protocol import Auth, AuthMethod
 from app.auth_methods.token import TokenMethod
 from app.config import VaultSettings
@@ -15,3 +17,7 @@ def auth_method(settings: VaultSettings) -> AuthMethod:
             return TokenMethod(settings)
         case "approle":
             return AppRoleMethod(settings)
+        case "cert":
+            return CertMethod(settings)
+        case "kubernetes" | "jwt":
+            return JWTMethod(settings)

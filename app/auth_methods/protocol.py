@@ -1,5 +1,6 @@
 """What is an auth method, and what does it bring back?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -7,8 +8,9 @@ from typing import Any, Protocol, Self
 import hvac
 from pydantic import SecretStr
 
+from app.config import VaultSettings
 from app.errors import LoginRefused
-from app.vault_http import not_vault
+from app.vault_http import not_vault, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +18,19 @@ class Auth:
     """A token and what Vault said about it: the `auth` part of a login answer."""
 
     client_token: str = field(repr=False)
-    lease_duration: float  # seconds; 0: the token does not expire, or nobody said
-    renewable: bool
-    obtained: bool  # by a login of ours: only such a token is ours to replace and to revoke
+    lease_duration: float | None = None  # seconds; 0: it does not expire; None: nobody has said
+    renewable: bool = False
+    obtained: bool = False  # by a login of ours: only such a token is ours to revoke
+    num_uses: int = 0  # how many requests it is good for; 0: any number
     token_type: str = "service"  # noqa: S105 - or "batch", which can be neither renewed nor revoked
 
     @classmethod
     def from_answer(cls, answer: Any) -> Self:
-        """Read the answer to a login call; raise `UnexpectedAnswer` if it is not one."""
+        """Read the answer to a login; raise `UnexpectedAnswer` if it is not one."""
         match answer:
             case {"auth": {"client_token": str(token), "lease_duration": int(ttl), "renewable": bool(renewable)}}:
-                token_type = answer["auth"].get("token_type", "service")
-                return cls(token, float(ttl), renewable, obtained=True, token_type=token_type)
+                rest = {name: answer["auth"][name] for name in ("num_uses", "token_type") if name in answer["auth"]}
+                return cls(token, float(ttl), renewable, obtained=True, **rest)
             case _:
                 raise not_vault("login", "no token in it")
 
@@ -38,6 +41,12 @@ class AuthMethod(Protocol):
     def login(self, client: hvac.Client) -> Auth:
         """Exchange the credentials for a token, over a client that has none."""
         ...
+
+
+def login_with(client: hvac.Client, settings: VaultSettings, credentials: Mapping[str, str | None]) -> Auth:
+    """Send the credentials that are given to the method's login."""
+    given = {name: value for name, value in credentials.items() if value is not None}
+    return Auth.from_answer(client.adapter.post(f"/v1/auth/{quoted(settings.login_mount_point)}/login", json=given))
 
 
 def credential(value: SecretStr | None, file: Path | None, variable: str) -> str | None:

@@ -18,4 +18,4 @@ class TokenMethod:
         token = credential(self._settings.token, self._settings.token_file, "VAULT_TOKEN")
         if not token:
             raise LoginRefused("auth method token", "no token was given", "Set VAULT_TOKEN or VAULT_TOKEN_FILE.")
-        return Auth(token, lease_duration=0.0, renewable=False, obtained=False)
+        return Auth(token)

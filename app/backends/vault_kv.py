@@ -1,6 +1,7 @@
 """How are secrets read from Vault's KV engine?
 
-Rests on `GET <mount>/data/<path>` (KV version 2).
+Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (version 1). After a failure, and only then,
+`POST sys/capabilities-self` and `GET sys/internal/ui/mounts/<mount>` tell what stands in the way.
 """
 
 from typing import Any
@@ -8,37 +9,52 @@ from typing import Any
 import hvac
 
 from app.backends.protocol import Secret
-from app.errors import PathMissing, PermissionDenied, VersionDeleted, WrongKVVersion
-from app.vault_http import not_vault
+from app.errors import PathMissing, PermissionDenied, UnexpectedAnswer, VaultError, VersionDeleted, WrongKVVersion
+from app.vault_http import not_vault, quoted
 from app.vault_session import VaultSession
 
 
 class VaultKV:
     """The secrets below one mount point."""
 
-    def __init__(self, session: VaultSession, mount_point: str) -> None:
+    def __init__(self, session: VaultSession) -> None:
         self._session = session
-        self._mount_point = mount_point
+        self._mount_point = session.settings.mount_point
 
     def read(self, path: str) -> Secret:
         """Read the latest version of the secret at `path`: one request."""
         where = f"{self._mount_point}/{path}"
-
-        def read_latest(client: hvac.Client) -> Any:
-            return client.secrets.kv.v2.read_secret_version(
-                path, mount_point=self._mount_point, raise_on_deleted_version=False
-            )
-
+        version = self._version()
+        api_path = f"{self._mount_point}/data/{path}" if version == "2" else where
         try:
-            answer = self._session.call(where, read_latest)
+            answer = self._session.call(where, lambda client: self._get(client, version, path))
         except PermissionDenied:
-            remedy = f'Grant it in the policy: path "{self._mount_point}/data/{path}" {{ capabilities = ["read"] }}.'
-            raise PermissionDenied(where, "permission denied", remedy) from None
-        except PathMissing:
-            raise PathMissing(where, "there is no secret at this path", _hint(self._mount_point, path)) from None
-        return self._secret(where, path, answer)
+            self._check_version(version)
+            raise self._denied(where, api_path, "read") from None
+        except PathMissing as error:
+            if "nothing is mounted" in error.cause or "namespace" in error.cause:
+                remedy = "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE."
+                raise PathMissing(where, error.cause, remedy) from None
+            self._check_version(version)
+            remedy = _hint(self._mount_point, path)
+            raise PathMissing(where, "there is no secret at this path", remedy) from None
+        return self._secret_2(where, path, answer) if version == "2" else self._secret_1(where, path, answer)
 
-    def _secret(self, where: str, path: str, answer: Any) -> Secret:
+    def _get(self, client: hvac.Client, version: str, path: str) -> Any:
+        if version == "1":
+            return client.secrets.kv.v1.read_secret(path, mount_point=self._mount_point)
+        return client.secrets.kv.v2.read_secret_version(
+            path, mount_point=self._mount_point, raise_on_deleted_version=False
+        )
+
+    def _secret_1(self, where: str, path: str, answer: Any) -> Secret:
+        match answer:
+            case {"data": dict(data)}:
+                return Secret(path, data)
+            case _:
+                raise not_vault(where, "no secret in it")
+
+    def _secret_2(self, where: str, path: str, answer: Any) -> Secret:
         match answer:
             case {"data": {"data": dict(data), "metadata": {"version": int(version)}}}:
                 return Secret(path, data, version)
@@ -50,10 +66,69 @@ class VaultKV:
                     f"version {version}, the latest, was deleted",
                     f"`vault kv undelete -mount={self._mount_point} -versions={version} {path}`, or write a new one.",
                 )
-            case {"data": dict()}:
-                raise WrongKVVersion(where, "the mount is not KV version 2", "Check VAULT_MOUNT_POINT.")
             case _:
+                self._check_version("2")
                 raise not_vault(where, "no secret in it")
+
+    def _version(self) -> str:
+        """Return the configured KV version; with `auto`, ask once (and again after a failure to tell)."""
+        configured = self._session.settings.kv_version
+        if configured != "auto":
+            return configured
+        found = self._session.kv_versions.get(self._mount_point) or self._mounted_version()
+        if found is None:
+            raise PermissionDenied(
+                f"sys/internal/ui/mounts/{self._mount_point}",
+                "the token may not look which KV version is mounted, or nothing is",
+                "Check VAULT_MOUNT_POINT, or set VAULT_KV_VERSION to 1 or 2 instead of auto.",
+            )
+        self._session.kv_versions[self._mount_point] = found
+        return found
+
+    def _mounted_version(self) -> str | None:
+        """Ask Vault which KV version is mounted; None if the token may not know."""
+        where = f"sys/internal/ui/mounts/{self._mount_point}"
+        try:
+            answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{quoted(where)}"))
+        except (PermissionDenied, PathMissing):
+            return None
+        match answer:
+            case {"data": {"type": "kv", "options": {"version": str(version)}}}:
+                return version
+            case {"data": {"type": "kv" | "generic"}}:
+                return "1"
+            case {"data": {"type": str(other)}}:
+                raise WrongKVVersion(
+                    self._mount_point, f"a {other} engine is mounted there", "Check VAULT_MOUNT_POINT."
+                )
+            case _:
+                raise not_vault(where, "no mount in it")
+
+    def _check_version(self, assumed: str) -> None:
+        """Raise `WrongKVVersion` if that is why a read failed; the question may fail in its turn."""
+        try:
+            found = self._mounted_version()
+        except (WrongKVVersion, UnexpectedAnswer):
+            raise
+        except VaultError:
+            return
+        if found not in {None, assumed}:
+            remedy = f"Set VAULT_KV_VERSION={found}."
+            raise WrongKVVersion(self._mount_point, f"the mount is KV version {found}, not {assumed}", remedy)
+
+    def _denied(self, where: str, api_path: str, capability: str) -> PermissionDenied:
+        """Say which capability is missing, and what the token has instead."""
+        cause = "permission denied"
+        try:
+            held = self._session.call("sys/capabilities-self", lambda client: client.sys.get_capabilities([api_path]))[
+                "data"
+            ][api_path]
+        except (VaultError, KeyError, TypeError):
+            pass
+        else:
+            cause = f"permission denied: the token lacks the capability {capability} (it has: {', '.join(held)})"
+        remedy = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.'
+        return PermissionDenied(where, cause, remedy)
 
 
 def _hint(mount_point: str, path: str) -> str:
@@ -61,6 +136,6 @@ def _hint(mount_point: str, path: str) -> str:
     first = path.split("/", 1)[0]
     if first == "data":
         return "Leave out data/: it belongs to the API, not to the path. Set VAULT_SECRET_PATH without it."
-    if first == mount_point.split("/", 1)[0] and "/" in path:
-        return f"VAULT_SECRET_PATH counts from the mount point: leave out {first}/."
+    if f"{path}/".startswith(f"{mount_point}/") and path != mount_point:
+        return f"VAULT_SECRET_PATH counts from the mount point: leave out {mount_point}/."
     return f"Write it (`vault kv put -mount={mount_point} {path} …`), or check VAULT_MOUNT_POINT and VAULT_SECRET_PATH."

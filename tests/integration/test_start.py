@@ -85,7 +85,11 @@ def test_what_is_missing_in_vault_is_taken_in_when_it_is_added(vault: Vault, tmp
 
 FAILURES = {
     "unreachable": ({"url": "http://127.0.0.1:9"}, "no connection (Connection refused)", "Check VAULT_URL"),
-    "login refused": ({"secret_id": "wrong"}, "Vault refused the credentials", "auth method approle"),
+    "login refused": (
+        {"secret_id": "wrong"},
+        "Vault refuses the login: the role id or the secret id is wrong",
+        "auth method approle",
+    ),
     "path missing": ({"auth_method": "token", "secret_path": "nowhere"}, "no secret at this path", "vault kv put"),
     "permission denied": ({"secret_path": "nowhere"}, "permission denied", 'path "secret/data/nowhere"'),
 }
@@ -144,10 +148,6 @@ def test_a_black_hole_holds_the_start_up_no_longer_than_the_time_out(tmp_path: P
         settings = {"enabled": "true", "url": url, "token": "x", "timeout": "0.5"}
         with Service(tmp_path, environment(settings)) as service:
             assert "no answer within VAULT_TIMEOUT" in service.get("/health/ready").json()["detail"]
-        hole.settimeout(0)
-        hole.accept()[0].close()
-        with pytest.raises(BlockingIOError):  # it was tried once, not again and again
-            hole.accept()
 
 
 class _Html(BaseHTTPRequestHandler):

@@ -1,0 +1,256 @@
+"""What every auth method promises, against a real server that speaks TLS with a private CA."""
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hvac
+import pytest
+
+from app.config import NEEDED, VaultSettings
+from app.errors import LoginRefused, PathMissing, VaultTLSFailed
+from app.vault import get_session, read_paths
+from infrastructure.dev_vault import start_embedded
+from tests.contracts.arrangements import ARRANGEMENTS, Arrangement, arranged
+from tests.contracts.pki import Authority
+from tests.support import SECRETS, Vault, free_port, unique
+
+LISTENERS = """
+listener "tcp" {{
+  address = "127.0.0.1:{tls_port}"
+  tls_cert_file = "{certificate}"
+  tls_key_file = "{key}"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{mutual_port}"
+  tls_cert_file = "{certificate}"
+  tls_key_file = "{key}"
+  tls_client_ca_file = "{ca}"
+  tls_require_and_verify_client_cert = "true"
+}}
+"""
+
+
+@dataclass
+class TLSVault:
+    """A server with a plain listener for the tests, one with TLS, and one that wants a client certificate too."""
+
+    vault: Vault
+    authority: Authority
+    tls: dict[str, Any]  # settings for the TLS listener
+    mutual_tls: dict[str, Any]  # and for the one with mutual TLS
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSVault]:
+    """Start the server."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = Authority(directory / "ca")
+    certificate, key = authority.issue("vault")
+    client_cert, client_key = authority.issue("some-client")
+    tls_port, mutual_port = free_port(), free_port()
+    listeners = LISTENERS.format(
+        tls_port=tls_port, mutual_port=mutual_port, certificate=certificate, key=key, ca=authority.file
+    )
+    embedded = start_embedded(free_port(), directory / "vault", "root-of-this-test", listeners)
+    vault = Vault(embedded.url, "root-of-this-test", embedded.audit_log)
+    tls = {"enabled": True, "url": f"https://127.0.0.1:{tls_port}", "cacert": authority.file}
+    pair = {"client_cert": client_cert, "client_key": client_key}
+    yield TLSVault(vault, authority, tls, {**tls, "url": f"https://127.0.0.1:{mutual_port}", **pair})
+    vault.client.adapter.close()
+    embedded.stop()
+
+
+@pytest.fixture
+def path(server: TLSVault) -> str:
+    """Return the path of a secret of this test's own."""
+    server.vault.write(path := unique("app"), SECRETS)
+    return path
+
+
+@pytest.fixture(params=ARRANGEMENTS)
+def arrangement(request: pytest.FixtureRequest, server: TLSVault, path: str, tmp_path: Path) -> Iterator[Arrangement]:
+    """Prepare each auth method in turn."""
+    with arranged(request.param, server.vault.client, tmp_path, path, server.authority) as arrangement:
+        yield arrangement
+
+
+def settings_of(server: TLSVault, arrangement: Arrangement, path: str, **more: Any) -> VaultSettings:
+    """Return settings for the TLS listener and this method."""
+    return VaultSettings.model_validate({**server.tls, **arrangement.settings, "secret_path": path, **more})
+
+
+def read(settings: VaultSettings) -> Any:
+    """Read the one configured secret."""
+    (secret,) = read_paths(settings, settings.secret_path)
+    return secret.data
+
+
+def refused(settings: VaultSettings) -> str:
+    """Return what a refused login says."""
+    with pytest.raises(LoginRefused) as caught:
+        read(settings)
+    assert "canary" not in str(caught.value)
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def test_every_supported_method_is_tested() -> None:
+    """A new method cannot be added without its arrangement."""
+    assert set(ARRANGEMENTS) == set(NEEDED)
+
+
+def test_it_logs_in(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """Over TLS with a private CA, at a mount point of its own choice, and once for two reads."""
+    settings = settings_of(server, arrangement, path)
+    with server.vault.audited() as calls:
+        assert read(settings) == SECRETS
+        assert read(settings) == SECRETS
+    logins = [where for _, where in calls if where.endswith("/login")]
+    assert logins == ([] if arrangement.method == "token" else [f"auth/{arrangement.mount}/login"])
+    assert len(calls) == len(logins) + 2
+
+
+def test_it_logs_in_with_mutual_tls(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """Where the listener wants a client certificate, whatever the method."""
+    more = {"url": server.mutual_tls["url"]}
+    if arrangement.method != "cert":
+        with pytest.raises(VaultTLSFailed):
+            read(settings_of(server, arrangement, path, **more))
+        more = server.mutual_tls
+    assert read(settings_of(server, arrangement, path, **more)) == SECRETS
+
+
+def test_it_logs_in_anew_with_a_rotated_credential(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """The file's new content counts, the old token is revoked if it was ours."""
+    settings = settings_of(server, arrangement, path)
+    assert read(settings) == SECRETS
+    session = get_session(settings)
+    old = session.current()
+    assert old is not None
+    arrangement.rotate()
+    session.replace(old)
+    assert read(settings) == SECRETS
+    new = session.current()
+    assert new is not None
+    assert new.auth.client_token != old.auth.client_token
+    with pytest.raises(hvac.exceptions.Forbidden):
+        server.vault.client.auth.token.lookup(old.auth.client_token)
+
+
+def test_a_revoked_token_is_replaced_on_the_fly(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """The read that meets the dead token succeeds."""
+    settings = settings_of(server, arrangement, path)
+    assert read(settings) == SECRETS
+    if arrangement.method == "token":
+        arrangement.rotate()
+    else:
+        server.vault.client.auth.token.revoke(get_session(settings).client().token)
+    assert read(settings) == SECRETS
+
+
+def test_a_wrong_credential_is_refused(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """With method and mount point, and without the credential."""
+    arrangement.spoil()
+    message = refused(settings_of(server, arrangement, path))
+    if arrangement.method == "token":
+        assert "Vault does not accept the token" in message
+    else:
+        assert f"auth method {arrangement.method} at auth/{arrangement.mount}: " in message
+
+
+def test_an_expired_client_certificate_is_recognised(server: TLSVault, path: str, tmp_path: Path) -> None:
+    """Vault answers it with a 500, like a fault of its own."""
+    with arranged("cert", server.vault.client, tmp_path, path, server.authority) as arrangement:
+        expired = server.authority.issue("app-0", dt.timedelta(hours=-1))
+        changed = {"client_cert": expired[0], "client_key": expired[1]}
+        assert "the client certificate has expired" in refused(settings_of(server, arrangement, path, **changed))
+
+
+def test_a_role_that_does_not_exist_is_refused(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """Likewise."""
+    if arrangement.wrong_role is None:
+        assert arrangement.method == "token", "a token has no role"
+        return
+    message = refused(settings_of(server, arrangement, path, **arrangement.wrong_role))
+    assert f"auth method {arrangement.method} at auth/{arrangement.mount}: " in message
+
+
+def test_a_wrong_mount_point_is_named(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """The message has the mount point that was tried."""
+    if arrangement.method == "token":
+        return  # it is not mounted anywhere
+    message = refused(settings_of(server, arrangement, path, auth_mount_point="nowhere"))
+    assert "at auth/nowhere: " in message
+    assert "VAULT_AUTH_MOUNT_POINT" in message
+
+
+def test_a_wrong_namespace_is_named(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """The message has the namespace that was tried."""
+    settings = settings_of(server, arrangement, path, login_namespace="nowhere", namespace="nowhere")
+    if arrangement.method == "token":
+        with pytest.raises(PathMissing, match="there is no such namespace"):
+            read(settings)
+        return
+    assert "in namespace nowhere: " in refused(settings)
+
+
+@pytest.mark.parametrize("method", ARRANGEMENTS)
+@pytest.mark.parametrize("login_there", [False, True], ids=["login elsewhere", "login there"])
+def test_namespaces_count_for_login_and_for_reads(
+    server: TLSVault, method: str, tmp_path: Path, *, login_there: bool
+) -> None:
+    """The secret lives in a child namespace; the login takes place there or in its parent."""
+    outer, inner = unique("outer"), "inner"
+    root = server.vault.client
+    root.adapter.post(f"/v1/sys/namespaces/{outer}", json={})
+    parent = hvac.Client(url=server.vault.url, token=server.vault.root_token, namespace=outer)
+    parent.adapter.post(f"/v1/sys/namespaces/{inner}", json={})
+    child = hvac.Client(url=server.vault.url, token=server.vault.root_token, namespace=f"{outer}/{inner}")
+    child.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
+    child.secrets.kv.v2.create_or_update_secret("app", SECRETS)
+    login_client = child if login_there else parent
+    with arranged(method, login_client, tmp_path, "app", server.authority) as arrangement:
+        if not login_there:  # a policy of the parent names the child's paths from where it stands itself
+            policy = f'path "{inner}/secret/data/app" {{ capabilities = ["read"] }}'
+            parent.sys.create_or_update_policy(arrangement.policy, policy)
+        namespaces = {"namespace": f"{outer}/{inner}"}
+        if not login_there:
+            namespaces["login_namespace"] = outer
+        assert read(settings_of(server, arrangement, "app", **namespaces)) == SECRETS
+    for client in (parent, child):
+        client.adapter.close()
+
+
+def test_what_hvac_picks_up_by_itself_never_leaks_in(
+    server: TLSVault, arrangement: Arrangement, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the token in the environment nor the one in the home directory is ever sent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VAULT_TOKEN", server.vault.root_token)
+    monkeypatch.setenv("VAULT_NAMESPACE", "nowhere")
+    (tmp_path / ".vault-token").write_text(server.vault.root_token)
+    assert os.environ["VAULT_TOKEN"]
+    arrangement.spoil()
+    refused(settings_of(server, arrangement, path))
+
+
+def test_an_unknown_ca_is_named(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+    """With OpenSSL's own reason."""
+    with pytest.raises(VaultTLSFailed, match="certificate"):
+        read(settings_of(server, arrangement, path, cacert=None))
+
+
+@pytest.mark.parametrize(
+    "broken", [{"cacert": "nowhere.pem"}, {"client_cert": "nowhere.pem", "client_key": "nowhere.pem"}], ids=str
+)
+def test_tls_files_that_cannot_be_loaded_are_named(
+    server: TLSVault, arrangement: Arrangement, path: str, broken: dict[str, str]
+) -> None:
+    """With the variable."""
+    variable = f"VAULT_{next(iter(broken)).upper()}=nowhere.pem"
+    with pytest.raises(VaultTLSFailed, match=variable):
+        read(settings_of(server, arrangement, path, **broken))
