@@ -51,12 +51,16 @@ def _address(url: str) -> str:
         raise ValueError("must not carry credentials: use one of the auth methods")
     if parts.query or parts.fragment:
         raise ValueError("must not have a query or a fragment")
-    if parts.path.rstrip("/").endswith(("/v1", "/ui")):
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("names a host that cannot exist") from None
+    if {"v1", "ui"} & set(parts.path.split("/")):
         raise ValueError("must be the address alone: leave out /v1 and /ui")
     return url.rstrip("/")
 
 
-def _path(text: str) -> str:
+def vault_path(text: str) -> str:
     """Accept a path below the mount point; surrounding slashes are dropped, as Vault's own tools do."""
     segments = [segment for segment in text.strip().split("/") if segment]
     if not segments:
@@ -73,8 +77,9 @@ def _split(text: object) -> object:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-VaultPath = Annotated[str, AfterValidator(_path)]
+VaultPath = Annotated[str, AfterValidator(vault_path)]
 Paths = Annotated[tuple[VaultPath, ...], BeforeValidator(_split)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 UpperCase = BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)
 LowerCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
 
@@ -107,6 +112,8 @@ class VaultSettings(BaseModel):
     secret_path: Paths = ("python-production-blueprint",)
     kv_version: Literal["1", "2", "auto"] = "2"
     fail_fast: bool = False
+    refresh_interval: Seconds = 300.0
+    max_staleness: Seconds = 86400.0
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
 
     @field_validator(*{choices[0] for needs in NEEDED.values() for choices in needs})
@@ -128,6 +135,21 @@ class VaultSettings(BaseModel):
             raise ValueError("VAULT_CLIENT_CERT needs VAULT_CLIENT_KEY (both may name the same file)")
         return value
 
+    @field_validator("secret_id_wrapped")
+    @classmethod
+    def _there_is_something_to_unwrap(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+        if value and info.data.get("enabled") and not (info.data.get("secret_id") or info.data.get("secret_id_file")):
+            raise ValueError("VAULT_SECRET_ID_WRAPPED=true needs VAULT_SECRET_ID or VAULT_SECRET_ID_FILE")
+        return value
+
+    @field_validator("max_staleness")
+    @classmethod
+    def _bound_is_longer_than_the_interval(cls, value: float, info: ValidationInfo) -> float:
+        interval = info.data.get("refresh_interval", 0.0)
+        if 0 < value < 2 * interval:
+            raise ValueError(f"must be 0 or at least twice VAULT_REFRESH_INTERVAL, which is {interval:g}")
+        return value
+
     @property
     def login_mount_point(self) -> str:
         """Where the auth method is mounted: by default under its own name."""
@@ -144,7 +166,7 @@ class _Variables:
         if "vault_addr" in variables:  # the name that Vault's own tools use
             variables.setdefault("vault_url", variables.pop("vault_addr"))
         return {
-            **{name: variables[name] for name in ("environment", "log_level", "log_format") if name in variables},
+            **{name: variables[name] for name in Settings.model_fields if name in variables},
             "vault": _group("vault_", variables),
             "secrets": _group("secret_", variables),
         }
@@ -176,6 +198,7 @@ class Settings(BaseSettings):
     environment: Annotated[Literal["development", "staging", "production"], LowerCase] = "development"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], UpperCase] = "INFO"
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
+    third_party_url: Address | None = None
     vault: VaultSettings = VaultSettings()
     secrets: dict[str, SecretStr] = Field(default_factory=dict)
 

@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from typing import Literal
+import traceback
+from pathlib import Path
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -17,6 +19,19 @@ SHARED: tuple[Processor, ...] = (
 )
 
 
+# From the import on: a script that only reads a secret prints nothing but warnings, and these not on its output.
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=False,  # or a later configuration would not reach loggers in use
+)
+
+
 def configure_logging(level: str = "INFO", form: Literal["auto", "json", "console"] = "auto") -> None:
     """Send all log lines to standard error; `auto` means for people if that is a terminal, and JSON otherwise."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -25,16 +40,6 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
         (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
         if console
         else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # or a second configuration would not reach loggers in use
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -52,6 +57,12 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry; what comes of it, we tell
     for name in ("httpx", "httpx2"):  # they log every URL with its query, and a query may hold anything
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def where_raised(error: BaseException) -> dict[str, Any]:
+    """Describe an unexpected error without its message, which may repeat what a server sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"error": type(error).__name__, "frames": [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames]}
 
 
 def get_logger(name: str | None = None) -> structlog.stdlib.BoundLogger:

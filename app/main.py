@@ -1,25 +1,29 @@
 """How is the service put together? The only place where things are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 
 from app import TITLE, VERSION
 from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
-from app.config import Settings, get_settings
+from app.config import Settings, VaultSettings, get_settings
 from app.errors import BadSettings
 from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
-from app.refresh import Keeper, kept_fresh
-from app.routes import health, home, tokens
+from app.refresh import Keeper, Refresher
+from app.rotating import Rotating
+from app.routes import health, home, status, third_party, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
+from app.signing_keys import signing_keys_builder
+from app.third_party import rotating_client
 from app.token_life import TokenKeeper
-from app.vault import close_sessions, get_session, local_overrides, read_vault
+from app.vault import close_sessions, get_session, local_overrides, read_vault, recent_values
 
 
 @asynccontextmanager
@@ -27,12 +31,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the secrets, keep them fresh while the service runs, and give the token back at the end."""
     settings: Settings = app.state.settings
     try:
-        async with kept_fresh(
-            app.state.vault_secrets,
-            app.state.keepers,
-            upkeep=[TokenKeeper(get_session(settings.vault)).tick] if settings.vault.enabled else [],
-            fail_fast=settings.vault.fail_fast,
-        ):
+        async with app.state.refresher.running(fail_fast=settings.vault.fail_fast):
             yield
     finally:
         await asyncio.to_thread(close_sessions)
@@ -46,19 +45,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SystemExit(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
 
+    store = SecretStore(AppSecrets, sources=["vault"], overrides=local_overrides(settings))
+    history = partial(recent_values, settings.vault, store)
+    rotating: list[Rotating[Any]] = [Rotating("signing keys", ("jwt_secret",), signing_keys_builder(history))]
+    if settings.third_party_url:
+        rotating.append(rotating_client(settings.third_party_url))
+
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     app.state.settings = settings
-    app.state.vault_secrets = SecretStore(AppSecrets, sources=["vault"], overrides=local_overrides(settings))
-    app.state.keepers = []
-    if settings.vault.enabled:
-        app.state.keepers.append(Keeper("vault", partial(read_vault, settings.vault), app.state.vault_secrets))
+    app.state.vault_secrets = store
+    app.state.rotating = {each.name: each for each in rotating}
+    app.state.refresher = vault_refresher(settings.vault, store, rotating)
 
     install_problems(app)
     for middleware in (LimitBody, ObserveRequests, PlainStartFailure):  # the last one is the outermost
         app.add_middleware(middleware)
-    for routes in (home, health, tokens):
+    for routes in (home, health, tokens, status, third_party):
         app.include_router(routes.router)
     return app
+
+
+def vault_refresher(vault: VaultSettings, store: SecretStore, rotating: Sequence[Rotating[Any]]) -> Refresher:
+    """Return what keeps the store filled from Vault, if there is one, and `rotating` in step with the store."""
+    if not vault.enabled:
+        return Refresher(store, [], rotating)
+    load, bounds = partial(read_vault, vault), (vault.refresh_interval, vault.max_staleness)
+    keeper = Keeper("vault", load, store, interval=bounds[0], max_staleness=bounds[1])
+    return Refresher(store, [keeper], rotating, upkeep=[TokenKeeper(get_session(vault)).tick])
 
 
 app = create_app()

@@ -1,16 +1,21 @@
-"""When do we talk to Vault? At the start, again with growing pauses while that fails, and to keep the token alive."""
+"""When do we talk to Vault? At the start, then once an interval; after a failure sooner, with growing pauses."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from app.backends.protocol import Secret
 from app.errors import BlueprintError, SecretsIncomplete
-from app.logging_config import get_logger
-from app.secret_store import SecretStore
+from app.logging_config import get_logger, where_raised
+from app.rotating import Rotating
+from app.secret_store import Change, SecretStore
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries while a source fails
+SPREAD = 0.9, 1.1  # of the interval, so that a fleet does not march in step
 
 log = get_logger(__name__)
 
@@ -22,7 +27,7 @@ def pause_after(failures: int, jitter: Callable[[float, float], float]) -> float
 
 
 class Keeper:
-    """Keeps the part of the store that comes from one source filled."""
+    """Keeps the part of the store that comes from one source fresh."""
 
     def __init__(
         self,
@@ -30,82 +35,152 @@ class Keeper:
         load: Callable[[], Iterable[Secret]],
         store: SecretStore,
         *,
+        interval: float,  # seconds between two rounds; 0: none after the first good one
+        max_staleness: float = 0.0,  # seconds after which what is held no longer counts; 0: never
+        clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.source = source
         self.fault: BlueprintError | None = None  # why the last round failed; None if it did not
         self._load = load
         self._store = store
+        self._interval = interval
+        self._max_staleness = max_staleness
+        self._clock = clock
         self._jitter = jitter
+        self._one_at_a_time = threading.Lock()
+        self._confirmed: float | None = None  # when Vault last said what is held
+        self._settled = False  # the first good round is over, so the rounds have been spread
         self._failures = 0
 
-    def round(self) -> None:
-        """Load once; a failure is kept in `fault`, and what is held stays as it is."""
-        try:
-            self._store.publish(self.source, self._load())
-        except BlueprintError as error:
-            self._failures += 1
-            self.fault = error
-            log.warning("vault_secrets_load_failed", source=self.source, error=type(error).__name__, reason=str(error))
-        except Exception as error:
-            self._failures += 1
-            self.fault = BlueprintError(self.source, f"a fault of our own ({type(error).__name__})", "See the log.")
-            log.exception("vault_secrets_load_failed", source=self.source)
-        else:
-            self._failures, self.fault = 0, None
-            log.info("vault_secrets_loaded", source=self.source, names=sorted(self._store), broken=self._store.problems)
+    def round(self) -> tuple[Change, ...]:
+        """Load, check and swap in; return what changed. A failure is kept in `fault`, and what is held stays."""
+        with self._one_at_a_time:
+            try:
+                changes = self._store.publish(self.source, self._load())
+            except BlueprintError as error:
+                event = "vault_secrets_refused" if isinstance(error, SecretsIncomplete) else "vault_secrets_load_failed"
+                log.warning(event, source=self.source, error=type(error).__name__, reason=str(error))
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - a bug must not end the rounds
+                log.error("vault_secrets_load_failed", source=self.source, **where_raised(error))  # noqa: TRY400
+                self._fail(BlueprintError(self.source, f"a fault of our own ({type(error).__name__})", "See the log."))
+            else:
+                self._succeed(changes)
+                return changes
+        return ()
 
     def pause(self) -> float | None:
-        """Return how many seconds to wait before the next round; None: no further round is needed."""
+        """Return how many seconds to wait before the next round; None: no further round is wanted."""
         if self._failures:
-            return pause_after(self._failures, self._jitter)
-        return LONGEST_PAUSE if self._store.problems else None
+            pause = pause_after(self._failures, self._jitter)
+            return min(pause, self._interval) if self._interval else pause
+        if self._store.problems:
+            return self._jitter(LONGEST_PAUSE / 2, LONGEST_PAUSE)
+        if not self._interval:
+            return None
+        if not self._settled:  # spread over a whole interval: instances that started together part here
+            self._settled = True
+            return self._jitter(0.0, self._interval)
+        return self._interval * self._jitter(*SPREAD)
 
-    async def run(self) -> None:
-        """Repeat rounds in a worker thread for as long as they are needed."""
-        while (pause := self.pause()) is not None:
+    @property
+    def age(self) -> float | None:
+        """How many seconds ago Vault last confirmed what is held; None: never."""
+        return None if self._confirmed is None else self._clock() - self._confirmed
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is held is older than it may be."""
+        return bool(self._interval and self._max_staleness and (self.age or 0.0) > self._max_staleness)
+
+    def _fail(self, error: BlueprintError) -> None:
+        self._failures += 1
+        self.fault = error
+
+    def _succeed(self, changes: tuple[Change, ...]) -> None:
+        first = self._confirmed is None
+        healed, self.fault, self._failures, self._confirmed = self.fault is not None, None, 0, self._clock()
+        broken = self._store.problems
+        if first:
+            log.info("vault_secrets_loaded", source=self.source, names=sorted(self._store), broken=broken)
+            return
+        for change in changes:
+            log.info("vault_secrets_rotated", source=self.source, **change.describe())
+        if healed:
+            log.info("vault_secrets_fresh_again", source=self.source)
+        elif not changes:
+            log.debug("vault_secrets_unchanged", source=self.source)
+
+
+class Refresher:
+    """Runs the keepers, and lets the objects that are built from secrets follow, while the service runs."""
+
+    def __init__(
+        self,
+        store: SecretStore,
+        keepers: Sequence[Keeper],
+        rotating: Sequence[Rotating[Any]] = (),
+        upkeep: Sequence[Callable[[], float]] = (),
+    ) -> None:
+        """Take what is to be kept fresh; `upkeep` are ticks that say after how many seconds to call them again."""
+        self.store = store
+        self.keepers = keepers
+        self.rotating = rotating
+        self._upkeep = upkeep
+
+    @asynccontextmanager
+    async def running(self, *, fail_fast: bool) -> AsyncIterator[None]:
+        """Load everything once, then keep it fresh until the block ends.
+
+        With `fail_fast`, raises what stands in the way of a complete start.
+        """
+        await self.refresh()
+        if fail_fast:
+            self.raise_fault()
+        tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self.keepers]
+        tasks += [asyncio.create_task(_call_again_and_again(tick)) for tick in self._upkeep]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            for each in self.rotating:
+                await each.aclose()
+
+    async def refresh(self) -> tuple[Change, ...]:
+        """Carry out one round of every source now, side by side; return what changed."""
+        rounds = await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in self.keepers))
+        await self._follow()
+        return tuple(change for changes in rounds for change in changes)
+
+    def raise_fault(self) -> None:
+        """Raise why the secrets are not all there, if so: a source's fault, which is the cause, before the gap."""
+        for keeper in self.keepers:
+            if keeper.fault is not None:
+                raise keeper.fault
+        if self.store.problems:
+            raise SecretsIncomplete(self.store.problems)
+
+    async def _keep(self, keeper: Keeper) -> None:
+        while (pause := keeper.pause()) is not None:
             await asyncio.sleep(pause)
-            await asyncio.to_thread(self.round)
+            await asyncio.to_thread(keeper.round)
+            await self._follow()
 
-
-@asynccontextmanager
-async def kept_fresh(
-    store: SecretStore, keepers: list[Keeper], upkeep: Iterable[Callable[[], float]] = (), *, fail_fast: bool
-) -> AsyncIterator[None]:
-    """Load everything once, then keep it fresh in the background until the block ends.
-
-    `upkeep` are ticks to be called all the while: each returns after how many seconds it wants to be called again.
-    With `fail_fast`, raises what stands in the way of a complete start.
-    """
-    await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in keepers))
-    if fail_fast:
-        raise_first_fault(store, keepers)
-    tasks = [asyncio.create_task(keeper.run(), name=f"keep {keeper.source} fresh") for keeper in keepers]
-    tasks += [asyncio.create_task(_call_again_and_again(tick)) for tick in upkeep]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+    async def _follow(self) -> None:
+        secrets = self.store.snapshot()
+        await asyncio.gather(*(each.follow(secrets) for each in self.rotating))
 
 
 async def _call_again_and_again(tick: Callable[[], float]) -> None:
     while True:
         try:
             pause = await asyncio.to_thread(tick)
-        except Exception:
-            log.exception("upkeep_failed")  # a bug must not end it
+        except Exception as error:  # noqa: BLE001 - a bug must not end it
+            log.error("upkeep_failed", **where_raised(error))  # noqa: TRY400 - no messages: they may hold values
             pause = LONGEST_PAUSE
         await asyncio.sleep(pause)
-
-
-def raise_first_fault(store: SecretStore, keepers: list[Keeper]) -> None:
-    """Raise why the secrets are not all there, if so: the source's fault, which is the cause, before the gap."""
-    for keeper in keepers:
-        if keeper.fault is not None:
-            raise keeper.fault
-    if store.problems:
-        raise SecretsIncomplete(store.problems)

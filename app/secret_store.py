@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from app.backends.protocol import Secret
 from app.errors import SecretsIncomplete, SecretUnavailable
+
+_ABSENT = object()  # equal to no value that a secret can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,21 @@ class Origin:
     source: str
     path: str
     version: int | None
+    created_at: float | None  # when this version was written, in seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a rotation changed at one path; names only."""
+
+    path: str
+    old_version: int | None
+    new_version: int | None
+    keys: tuple[str, ...]
+
+    def describe(self) -> dict[str, Any]:
+        """Return it for a log line or an answer."""
+        return {"path": self.path, "old": self.old_version, "new": self.new_version, "keys": list(self.keys)}
 
 
 class _SecretMapping(Mapping[str, Any]):
@@ -68,7 +86,9 @@ class SecretStore(_SecretMapping):
         """Wait for what `sources`, in this order, will publish; `overrides` win over them all."""
         self._declared = declared
         self._snapshot = Snapshot({}, {})
-        self._parts: dict[str, tuple[Secret, ...]] = dict.fromkeys(sources, ())
+        optional = {name: field.get_default(call_default_factory=True) for name, field in _optional(declared)}
+        self._parts: dict[str, tuple[Secret, ...]] = {"defaults": (Secret("the declaration", optional),)}
+        self._parts |= dict.fromkeys(sources, ())
         self._publishing = threading.Lock()
         self.problems = broken_secrets(declared, {})
         self.publish("environment", overrides)
@@ -86,18 +106,20 @@ class SecretStore(_SecretMapping):
         """Return the secrets in force as one unchanging whole."""
         return self._snapshot
 
-    def publish(self, source: str, secrets: Iterable[Secret]) -> None:
-        """Put what `source` holds now in place of what it held before; of two sources the later one wins.
+    def publish(self, source: str, secrets: Iterable[Secret]) -> tuple[Change, ...]:
+        """Put what `source` holds now in place of what it held before, and return what changed by that.
 
-        Raises `SecretsIncomplete`, and changes nothing, if a declared secret that is in order now would be lost or
-        malformed. What was never in order is left out and listed in `problems`.
+        Raises `SecretsIncomplete`, and changes nothing, if a declared secret that is held now would be lost or
+        malformed. At the first time there is nothing to lose: what is not in order is left out, and listed in
+        `problems`.
         """
         with self._publishing:
+            before = self._parts.get(source, ())
             parts = {**self._parts, source: tuple(secrets)}
             merged = merge(parts)
             problems = broken_secrets(self._declared, merged)
-            worse = {name: problem for name, problem in problems.items() if name not in self.problems}
-            if worse:
+            worse = {name: problem for name, problem in problems.items() if name in self._snapshot}
+            if worse and before:
                 raise SecretsIncomplete(worse)
             self._parts = parts
             self._snapshot = Snapshot(
@@ -105,6 +127,16 @@ class SecretStore(_SecretMapping):
                 {name: origin for name, origin in merged.origins.items() if name not in problems},
             )
             self.problems = problems
+            return tuple(_changes(before, parts[source]))
+
+
+def _changes(before: Iterable[Secret], after: Iterable[Secret]) -> Iterator[Change]:
+    old, new = ({secret.path: secret for secret in secrets} for secrets in (before, after))
+    for path in {**old, **new}:
+        was, now = old.get(path, Secret(path, {})), new.get(path, Secret(path, {}))
+        if was.data != now.data or was.version != now.version:
+            keys = (key for key in {**was.data, **now.data} if was.data.get(key, _ABSENT) != now.data.get(key, _ABSENT))
+            yield Change(path, was.version, now.version, tuple(sorted(keys)))
 
 
 def merge(parts: Mapping[str, Iterable[Secret]]) -> Snapshot:
@@ -114,8 +146,13 @@ def merge(parts: Mapping[str, Iterable[Secret]]) -> Snapshot:
     for source, secrets in parts.items():
         for secret in secrets:
             values.update(secret.data)
-            origins.update(dict.fromkeys(secret.data, Origin(source, secret.path, secret.version)))
+            origin = Origin(source, secret.path, secret.version, secret.created_at)
+            origins.update(dict.fromkeys(secret.data, origin))
     return Snapshot(values, origins)
+
+
+def _optional(declared: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    return ((name, field) for name, field in declared.model_fields.items() if not field.is_required())
 
 
 def broken_secrets(declared: type[BaseModel], values: Mapping[str, Any]) -> dict[str, str]:
@@ -124,7 +161,7 @@ def broken_secrets(declared: type[BaseModel], values: Mapping[str, Any]) -> dict
         declared.model_validate(dict(values))
     except ValidationError as error:
         return {
-            str(problem["loc"][0]): "missing" if problem["type"] == "missing" else problem["msg"]
+            str((*problem["loc"], "the declaration")[0]): "missing" if problem["type"] == "missing" else problem["msg"]
             for problem in error.errors(include_input=False, include_url=False)
         }
     return {}

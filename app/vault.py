@@ -9,6 +9,7 @@ The process has one session, and so one login and one token, for each Vault that
 
 import atexit
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,11 +19,16 @@ from pydantic import ValidationError
 
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
-from app.config import Settings, VaultSettings, bad_settings, get_settings
-from app.errors import KeyMissing
-from app.secret_store import Snapshot, merge
+from app.config import Settings, VaultSettings, bad_settings, get_settings, vault_path
+from app.errors import KeyMissing, VaultError
+from app.logging_config import get_logger
+from app.secret_store import SecretStore, Snapshot, merge
 from app.vault_http import POOL_SIZE
 from app.vault_session import VaultSession
+
+MOST_VERSIONS = 10  # that are looked at for former values
+
+log = get_logger(__name__)
 
 _sessions: dict[VaultSettings, VaultSession] = {}
 _sessions_lock = threading.Lock()
@@ -40,10 +46,11 @@ def get_vault_client() -> hvac.Client:
 def read_secret(path: str | None = None, key: str | None = None) -> Any:
     """Read the secret at `path` below the mount point (default: `VAULT_SECRET_PATH`), or one value of it.
 
-    Raises `KeyMissing` (a `KeyError`) if the secret has no such key, and a `VaultError` for all that Vault refuses.
+    Raises `KeyMissing` (a `KeyError`) if the secret has no such key, `ValueError` for a path that no secret can have
+    (empty, `..`), and a `VaultError` for all that Vault refuses.
     """
     settings = get_settings().vault
-    paths = settings.secret_path if path is None else (path,)
+    paths = settings.secret_path if path is None else (vault_path(path),)
     values = merge({"vault": read_paths(settings, paths)})
     if key is None:
         return dict(values)
@@ -73,6 +80,30 @@ def local_overrides(settings: Settings) -> tuple[Secret, ...]:
     return tuple(
         Secret(f"SECRET_{name.upper()}", {name: value.get_secret_value()}) for name, value in settings.secrets.items()
     )
+
+
+def recent_values(settings: VaultSettings, store: SecretStore, name: str, seconds: float) -> list[Any]:
+    """Return the values that the entry `name` had within the last so many seconds, before the one in force.
+
+    Asks Vault only if the version in force is younger than that: Vault keeps the versions before it. What Vault does
+    not tell (deleted, forbidden, out of reach) is left out.
+    """
+    origin = store.snapshot().origins.get(name)
+    if not settings.enabled or origin is None or origin.source != "vault":
+        return []
+    kv, since = VaultKV(get_session(settings)), time.time() - seconds
+    version, created_at = origin.version or 0, origin.created_at or 0.0
+    values: list[Any] = []
+    while version > 1 and created_at > since and len(values) < MOST_VERSIONS:
+        version -= 1
+        try:
+            secret = kv.read(origin.path, version)
+        except VaultError as error:
+            log.warning("former_version_unavailable", path=origin.path, version=version, error=type(error).__name__)
+            break
+        values.append(secret.data.get(name))
+        created_at = secret.created_at or 0.0
+    return values
 
 
 def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, ...]:

@@ -87,6 +87,17 @@ RETRIES = _Retry(
 )
 
 
+class _Session(requests.Session):
+    """Follows a standby's redirect, but never from https to http: that would send the token in the clear."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and str(resp.url).startswith("https:") and target.lower().startswith("http:"):
+            resp.close()
+            raise requests.exceptions.SSLError("redirected from https to http")
+        return target
+
+
 class _Transport(HTTPAdapter):
     """Gives every connection the same TLS context: building one costs 15 to 30 ms, and connections come and go."""
 
@@ -96,6 +107,10 @@ class _Transport(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Give a proxy's tunnels the same context."""
+        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the context has the CA already, and requests would load its own again for each connection."""
@@ -107,7 +122,7 @@ class _Transport(HTTPAdapter):
 
 def open_http(settings: VaultSettings) -> requests.Session:
     """Return a session of keep-alive connections, with a TLS context of its own, built from what the files say now."""
-    session = requests.Session()
+    session = _Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
     context = _tls_context(settings) if settings.url.startswith("https://") else None
     session.mount("https://", _Transport(context))
@@ -178,7 +193,21 @@ def not_vault(address: str, cause: str) -> UnexpectedAnswer:
     return UnexpectedAnswer(address, f"the answer is not Vault's ({cause})", "Check that VAULT_URL is Vault's address.")
 
 
+_WITH_BODY = (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest)
+
+
+def data_of(answer: Any) -> dict[str, Any]:
+    """Return the `data` part of an answer; raise `UnexpectedAnswer` if there is none."""
+    match answer:
+        case {"data": dict(data)}:
+            return data
+        case _:
+            raise not_vault("the answer", "no data in it")
+
+
 def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str) -> VaultError:
+    if error.json is None and isinstance(error, _WITH_BODY):  # Vault's own answers are JSON
+        return not_vault(address, type(error).__name__)
     said = " ".join(error.errors).lower() if isinstance(error.errors, list) else ""
     cause = next((cause for phrase, cause in KNOWN_CAUSES.items() if phrase in said), None)
     match error:
@@ -212,7 +241,7 @@ def _tls_reason(error: BaseException) -> str:
             return cause.verify_message
         if isinstance(cause, ssl.SSLError) and cause.reason:
             return str(cause.reason)
-    return "SSLError"
+    return str(error) if "redirected" in str(error) else "SSLError"
 
 
 def _network_reason(error: BaseException) -> str:

@@ -19,14 +19,22 @@ import requests
 
 from app.auth_methods import Auth, auth_method
 from app.config import VaultSettings
-from app.errors import BadRequest, LoginRefused, PathMissing, PermissionDenied, VaultError, VaultTLSFailed
+from app.errors import (
+    BadRequest,
+    LoginRefused,
+    PathMissing,
+    PermissionDenied,
+    VaultError,
+    VaultTLSFailed,
+    VaultUnreachable,
+)
 from app.logging_config import get_logger
-from app.vault_http import open_http, vault_client, vault_errors
+from app.vault_http import data_of, open_http, vault_client, vault_errors
 
 T = TypeVar("T")
 
 # After a login that was refused, or that did not help against a 403, nobody logs in again for so many seconds: however
-# many callers fail, Vault sees at most one login in this time.
+# many callers fail, Vault sees at most one login in this time. After one that failed otherwise, the pause grows to it.
 LOGIN_PAUSE = 5.0
 
 log = get_logger(__name__)
@@ -43,6 +51,7 @@ class Login:
     users: int = 0
     uses: int = 0
     retired: bool = False
+    dead: bool = False  # Vault does not know the token any more
     tls_failed: bool = False
 
     def is_worn(self, now: float) -> bool:
@@ -60,10 +69,11 @@ class VaultSession:
         self.clock = clock
         self.kv_versions: dict[str, str] = {}  # by mount point, where they had to be asked for
         self._method = auth_method(settings)
-        self._lock = threading.Lock()  # guards the four below; never held during network I/O
+        self._lock = threading.Lock()  # guards those below; never held during network I/O
         self._current: Login | None = None
         self._flight: Future[None] | None = None  # the login under way; all who need it wait for the same one
-        self._refusal: tuple[float, LoginRefused] | None = None  # the last refusal, and until when it stands
+        self._failure: tuple[float, VaultError] | None = None  # why the last login failed, and until when that stands
+        self._failures = 0  # in a row
         self._closed = False
         self._futile_until = 0.0  # a login because of a 403 has just not helped
 
@@ -73,9 +83,13 @@ class VaultSession:
         A token that was handed in is looked up, since no login has proved it. Raises a `VaultError` if that fails.
         """
         with self._borrow() as login:
-            if not login.auth.obtained and self._is_dead(login):
-                raise self._dead_token()
-            return login.client
+            if login.auth.obtained or not self._is_dead(login):
+                return login.client
+        self.replace(login)  # its file may hold a new one
+        with self._borrow() as login:
+            if not self._is_dead(login):
+                return login.client
+        raise self._unusable(login)
 
     def call(self, subject: str, operation: Callable[[hvac.Client], T]) -> T:
         """Run one operation against Vault and return its answer; `subject` names in errors what it is about.
@@ -89,6 +103,7 @@ class VaultSession:
             except PermissionDenied:
                 if not self._is_dead(login):
                     raise
+                login.dead = True
                 log.warning("token_rejected", address=self.settings.url)
             except VaultTLSFailed:
                 login.tls_failed = True  # a login reads the TLS files anew
@@ -98,7 +113,8 @@ class VaultSession:
                 with vault_errors(self.settings.url, subject):
                     return operation(login.client)
             except PermissionDenied:
-                self._futile_until = self.clock() + LOGIN_PAUSE
+                if self._is_dead(login):  # it cannot be: its policies do not let it look itself up
+                    self._futile_until = self.clock() + LOGIN_PAUSE
                 raise
 
     def current(self) -> Login | None:
@@ -117,7 +133,7 @@ class VaultSession:
     def learn(self, login: Login) -> None:
         """Ask how long a token that was handed in will live (`GET auth/token/lookup-self`)."""
         with vault_errors(self.settings.url, "auth/token/lookup-self"):
-            data = login.client.auth.token.lookup_self()["data"]
+            data = data_of(login.client.auth.token.lookup_self())
         login.auth = replace(login.auth, lease_duration=float(data["ttl"]), renewable=bool(data.get("renewable")))
         login.since = self.clock()
 
@@ -130,8 +146,12 @@ class VaultSession:
         with self._lock:
             self._closed = True
             last, self._current = self._current, None
+            flight = self._flight
         if last is not None:
             self._end(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
+        elif flight is not None:
+            with suppress(TimeoutError):  # whoever is logging in gives the token back, which takes a moment
+                flight.exception(self.settings.timeout)
 
     @contextmanager
     def _borrow(self) -> Iterator[Login]:
@@ -142,7 +162,7 @@ class VaultSession:
         finally:
             with self._lock:
                 login.users -= 1
-                last_one = login.retired and login.users == 0 and not self._closed
+                last_one = login.retired and login.users == 0
             if last_one:
                 self._end(login)
 
@@ -162,38 +182,44 @@ class VaultSession:
         with self._lock:
             if self._current is not instead_of:
                 return
-            if self._refusal is not None and self.clock() < self._refusal[0]:
-                raise copy(self._refusal[1])
+            if self._failure is not None and self.clock() < self._failure[0]:
+                raise copy(self._failure[1])
             flight, leader = self._flight, False
             if flight is None:
                 flight, leader = Future(), True
                 self._flight = flight
         if leader:
             self._fly(flight, instead_of)
-        if (error := flight.exception()) is not None:
+        elif isinstance(error := flight.exception(), VaultError):
             raise copy(error)  # for each thread its own: one that is raised again and again collects tracebacks
+        elif isinstance(error, Exception):
+            raise error
 
     def _fly(self, flight: Future[None], instead_of: Login | None) -> None:
         """Carry out the one login that all others wait for, and tell them how it ended."""
         try:
             login = self._new_login(instead_of)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except BaseException as error:
             with self._lock:
                 self._flight = None
-                if isinstance(error, LoginRefused):
-                    self._refusal = (self.clock() + LOGIN_PAUSE, error)
-            log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
+                if isinstance(error, VaultError) and not isinstance(error, VaultUnreachable):
+                    self._failures += 1
+                    pause = LOGIN_PAUSE if isinstance(error, LoginRefused) else 0.5 * 2 ** min(self._failures, 4)
+                    self._failure = (self.clock() + min(pause, LOGIN_PAUSE), error)
             flight.set_exception(error)
-            return
+            log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
+            raise
         with self._lock:
-            self._flight = self._refusal = None
-            unwanted = login if self._closed else instead_of
-            if not self._closed:
+            self._flight, self._failure, self._failures = None, None, 0
+            closed = self._closed
+            if not closed:
                 self._current = login
-        log.info("token_obtained", method=self.settings.auth_method, ttl=login.auth.lease_duration)
+        if closed:  # while we were logging in
+            self._end(login)
         flight.set_result(None)
-        if unwanted is not None:
-            self._retire(unwanted)
+        log.info("token_obtained", method=self.settings.auth_method, ttl=login.auth.lease_duration)
+        if instead_of is not None and not closed:
+            self._retire(instead_of)
 
     def _new_login(self, instead_of: Login | None) -> Login:
         settings = self.settings
@@ -205,7 +231,7 @@ class VaultSession:
             with vault_errors(settings.url, where):
                 auth = self._method.login(vault_client(settings, http, namespace=namespace))
             if instead_of and not instead_of.tls_failed and auth.client_token == instead_of.auth.client_token:
-                raise self._dead_token()
+                raise self._unusable(instead_of)
         except (PermissionDenied, PathMissing, BadRequest) as error:
             http.close()
             remedy = "Check the credentials, the role, VAULT_AUTH_MOUNT_POINT and VAULT_LOGIN_NAMESPACE."
@@ -219,10 +245,15 @@ class VaultSession:
         client = vault_client(settings, http, auth.client_token, settings.namespace)
         return Login(auth, self.clock(), client, http)
 
-    def _dead_token(self) -> LoginRefused:
-        return LoginRefused(
-            "VAULT_TOKEN", "Vault does not accept the token: wrong, expired or revoked", "Provide a new one."
-        )
+    def _unusable(self, login: Login) -> LoginRefused:
+        """Say what is the matter with a token that was handed in, and that no other one has replaced."""
+        file = self.settings.token_file
+        subject = "VAULT_TOKEN" if file is None else f"VAULT_TOKEN_FILE={file}"
+        left = login.since + (login.auth.lease_duration or 0.0) - self.clock()
+        cause = f"the token expires in {left:.0f} s and cannot be renewed any more"
+        if login.dead or not login.auth.lease_duration or left <= 0:
+            cause = "Vault does not accept the token: wrong, expired or revoked"
+        return LoginRefused(subject, cause, "Provide a new one.")
 
     def _is_dead(self, login: Login) -> bool:
         """Ask Vault whether it still knows the token (`GET auth/token/lookup-self`).
@@ -233,7 +264,7 @@ class VaultSession:
             return False
         try:
             with vault_errors(self.settings.url, "auth/token/lookup-self"):
-                login.client.auth.token.lookup_self()
+                data_of(login.client.auth.token.lookup_self())
         except PermissionDenied:
             return True
         return False
@@ -248,7 +279,11 @@ class VaultSession:
     def _end(self, login: Login) -> None:
         """Revoke the token if it is ours; failing that, it expires by itself."""
         if login.auth.obtained and login.auth.token_type != "batch":  # noqa: S105
-            with suppress(VaultError), vault_errors(self.settings.url, "auth/token/revoke-self"):
-                login.client.auth.token.revoke_self()
+            try:
+                with vault_errors(self.settings.url, "auth/token/revoke-self"):
+                    login.client.auth.token.revoke_self()
+            except VaultError as error:
+                log.warning("token_revocation_failed", error=type(error).__name__, ttl=login.auth.lease_duration)
+            else:
                 log.info("token_revoked")
         login.http.close()

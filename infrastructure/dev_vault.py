@@ -125,12 +125,10 @@ def up(port: int, runtime: str) -> str:
 
 def down() -> str:
     """Stop the dev Vault that `up` started; return a line that says what was done."""
-    state = _remembered()
-    STATE_FILE.unlink(missing_ok=True)
-    match state:
+    match _remembered():
         case {"runtime": "docker"}:
             _compose("down")
-            return "dev Vault: container removed"
+            done = "container removed"
         case {"pid": int(pid)} if _is_ours(pid):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + START_DEADLINE
@@ -138,9 +136,11 @@ def down() -> str:
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.05)
-            return f"dev Vault: stopped (pid {pid})"
+            done = f"stopped (pid {pid})"
         case _:
-            return "dev Vault: not running"
+            done = "not running"
+    STATE_FILE.unlink(missing_ok=True)
+    return f"dev Vault: {done}"
 
 
 def _compose_up(port: int) -> None:
@@ -201,6 +201,11 @@ def _is_taken(port: int) -> bool:
 
 def _is_ours(pid: int) -> bool:
     """Tell whether `pid` is still our `bao`: a number may have passed to another process since."""
+    if Path("/proc/self/cmdline").exists():  # Linux, where ps may be missing; a zombie's is empty
+        try:
+            return b"-dev-no-store-token" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
     listed = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return "-dev-no-store-token" in listed.stdout and not listed.stdout.startswith("Z")
 
@@ -226,7 +231,7 @@ def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description="Start or stop the dev Vault.")
     parser.add_argument("action", choices=["up", "down"])
-    parser.add_argument("--port", type=int, default=8200)
+    parser.add_argument("--port", type=int, default=8200, choices=range(1, 65536), metavar="PORT")
     parser.add_argument("--runtime", choices=["auto", "docker", "embedded"], default="auto")
     arguments = parser.parse_args()
     try:

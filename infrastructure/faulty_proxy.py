@@ -36,6 +36,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.fault = fault
         self.closing = threading.Event()
         self.requests: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
 
     @property
     def url(self) -> str:
@@ -70,6 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append((self.command, self.path))
+        self.server.headers.append(dict(self.headers))
         fault = self.server.fault(self.command, self.path) or Fault()
         if self.server.closing.wait(fault.delay) if fault.delay else False:
             fault = Fault(reset=True)

@@ -11,7 +11,7 @@ import hvac
 from app.auth_methods.protocol import Auth, credential, login_with
 from app.config import VaultSettings
 from app.errors import BadRequest, PermissionDenied, WrappingTokenRefused
-from app.vault_http import vault_errors
+from app.vault_http import data_of, vault_errors
 
 
 class AppRoleMethod:
@@ -54,7 +54,7 @@ class AppRoleMethod:
         except WrappingTokenRefused as error:
             self._refused = wrapping_token, error
             raise
-        secret_id: str = answer["data"]["secret_id"]
+        secret_id = str(data_of(answer).get("secret_id", ""))
         self._unwrapped = wrapping_token, secret_id
         return secret_id
 
@@ -66,7 +66,7 @@ class AppRoleMethod:
         with vault_errors(self._settings.url, "sys/wrapping/lookup"):
             answer = client.adapter.post("/v1/sys/wrapping/lookup", json={"token": wrapping_token})
         mount_point = re.escape(self._settings.login_mount_point)
-        if not re.fullmatch(rf"auth/{mount_point}/role/[^/]+/secret-id", answer["data"]["creation_path"]):
+        if not re.fullmatch(rf"auth/{mount_point}/role/[^/]+/secret-id", str(data_of(answer).get("creation_path"))):
             raise _refusal(f"it was not made by auth/{self._settings.login_mount_point}/role/…/secret-id")
 
 

@@ -54,15 +54,20 @@ def credential(value: SecretStr | None, file: Path | None, variable: str) -> str
 
     Raises `LoginRefused` if the file cannot be read or is empty.
     """
-    if file is None:
-        return value.get_secret_value().strip() if value is not None else None
+    if file is None and value is None:
+        return None
+    source = variable if file is None else f"{variable}_FILE={file}"
     try:
-        text = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise LoginRefused(
-            f"{variable}_FILE={file}", f"the credential file cannot be read: {cause}", "Check the path and its owner."
-        ) from None
+        text = value.get_secret_value() if file is None and value is not None else Path(file or "").read_text("ascii")
+    except OSError as error:
+        remedy = "Check the path and its owner."
+        raise LoginRefused(source, f"the credential file cannot be read: {error.strerror}", remedy) from None
+    except UnicodeDecodeError:
+        text = "\N{REPLACEMENT CHARACTER}"
+    text = text.strip()
     if not text:
-        raise LoginRefused(f"{variable}_FILE={file}", "the credential file is empty", "Check what should fill it.")
+        raise LoginRefused(source, "the credential is empty", "Check what should fill it.")
+    if not (text.isascii() and text.isprintable()):
+        remedy = "Check what has been written there."
+        raise LoginRefused(source, "this cannot be a credential: it is not one line of ASCII text", remedy)
     return text

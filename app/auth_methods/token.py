@@ -16,6 +16,6 @@ class TokenMethod:
     def login(self, client: hvac.Client) -> Auth:  # noqa: ARG002 - nothing to ask Vault
         """Read the token, from its file if there is one: a Vault Agent replaces the file's content."""
         token = credential(self._settings.token, self._settings.token_file, "VAULT_TOKEN")
-        if not token:
+        if token is None:
             raise LoginRefused("auth method token", "no token was given", "Set VAULT_TOKEN or VAULT_TOKEN_FILE.")
         return Auth(token)

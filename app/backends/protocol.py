@@ -12,11 +12,12 @@ class Secret:
     path: str
     data: Mapping[str, Any] = field(repr=False)
     version: int | None = None  # None where the backend keeps no versions
+    created_at: float | None = None  # when this version was written, in seconds since 1970
 
 
 class Backend(Protocol):
     """A place that holds secrets. All calls block: the event loop meets them through a worker thread."""
 
-    def read(self, path: str) -> Secret:
-        """Read the latest version of one secret; raise a `VaultError` that says why not."""
+    def read(self, path: str, version: int | None = None) -> Secret:
+        """Read one secret, by default its latest version; raise a `VaultError` that says why not."""
         ...

@@ -3,13 +3,27 @@
 (A plain `def` dependency would cost a hop to a worker thread, some 90 µs.)
 """
 
+import hmac
+from collections.abc import AsyncIterator
 from typing import Annotated, NoReturn
 
-from fastapi import Depends, Request
+import httpx2
+from fastapi import Depends, HTTPException, Request
 from fastapi.encoders import ENCODERS_BY_TYPE
+from fastapi.security import APIKeyHeader
 
-from app.refresh import Keeper
+from app import NAME
+from app.config import Settings
+from app.refresh import Refresher
+from app.rotating import Rotating
 from app.secret_store import SecretStore, Snapshot
+from app.signing_keys import SigningKeys
+
+
+async def get_settings(request: Request) -> Settings:
+    """Return the settings of this service."""
+    settings: Settings = request.app.state.settings
+    return settings
 
 
 async def get_snapshot(request: Request) -> Snapshot:
@@ -18,18 +32,47 @@ async def get_snapshot(request: Request) -> Snapshot:
     return store.snapshot()
 
 
-async def get_unreadiness(request: Request) -> list[str]:
-    """Return the reasons why the service cannot do all of its work; empty if it can."""
-    store: SecretStore = request.app.state.vault_secrets
-    keepers: list[Keeper] = request.app.state.keepers
-    if not store.problems:
-        return []
-    gaps = [f"declared secret {name}: {problem}" for name, problem in store.problems.items()]
-    return [str(keeper.fault) for keeper in keepers if keeper.fault is not None] + gaps
+async def get_refresher(request: Request) -> Refresher:
+    """Return what keeps the secrets fresh."""
+    refresher: Refresher = request.app.state.refresher
+    return refresher
 
 
+async def get_signing_keys(request: Request) -> AsyncIterator[SigningKeys]:
+    """Lend the signing keys for the request."""
+    rotating: Rotating[SigningKeys] = request.app.state.rotating["signing keys"]
+    async with rotating.borrow() as keys:
+        yield keys
+
+
+async def get_third_party(request: Request) -> AsyncIterator[httpx2.AsyncClient]:
+    """Lend the third party's client for the request; 404 if there is none."""
+    rotating: Rotating[httpx2.AsyncClient] | None = request.app.state.rotating.get("third party's client")
+    if rotating is None:
+        raise HTTPException(404, "There is no third party: set THIRD_PARTY_URL.")
+    async with rotating.borrow() as client:
+        yield client
+
+
+CurrentSettings = Annotated[Settings, Depends(get_settings)]
 Secrets = Annotated[Snapshot, Depends(get_snapshot)]
-Unreadiness = Annotated[list[str], Depends(get_unreadiness)]
+TheRefresher = Annotated[Refresher, Depends(get_refresher)]
+Keys = Annotated[SigningKeys, Depends(get_signing_keys)]
+ThirdParty = Annotated[httpx2.AsyncClient, Depends(get_third_party)]
+ApiKey = Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
+
+
+async def require_api_key(secrets: Secrets, api_key: ApiKey) -> None:
+    """Let pass who sends the secret `api_key` in `X-API-Key`."""
+    # compared as bytes, in constant time: how long it takes must not tell how much of the key is right
+    if not hmac.compare_digest((api_key or "").encode(), secrets["api_key"].encode()):
+        raise HTTPException(401, "X-API-Key is missing or wrong.", {"WWW-Authenticate": f'APIKey realm="{NAME}"'})
+
+
+async def require_api_key_outside_development(settings: CurrentSettings, secrets: Secrets, api_key: ApiKey) -> None:
+    """Let pass everybody on a developer's machine, and elsewhere who sends the API key."""
+    if settings.environment != "development":
+        await require_api_key(secrets, api_key)
 
 
 def _refuse_to_encode(secrets: object) -> NoReturn:

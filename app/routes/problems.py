@@ -82,6 +82,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas.pop(name, None)
         for path in schema["paths"].values():
             for operation in path.values():
+                operation["responses"]["default"] = responses(500)[500] | {"description": "Any other error"}
                 if "422" in operation["responses"]:
                     operation["responses"]["422"] = responses(422)[422]
         app.openapi_schema = schema

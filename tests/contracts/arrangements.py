@@ -22,7 +22,7 @@ class Arrangement:
     """An auth method, ready to be used, mounted at `mount` in the namespace of `client`."""
 
     method: str
-    wrong_role: dict[str, Any] | None = None  # settings that name a role which is not there
+    wrong_role: dict[str, Any]  # settings that name a role which is not there
 
     def __init__(self, client: hvac.Client, directory: Path, path: str, authority: Authority) -> None:
         self.client = client

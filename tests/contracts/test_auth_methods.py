@@ -1,7 +1,6 @@
 """What every auth method promises, against a real server that speaks TLS with a private CA."""
 
 import datetime as dt
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from app.config import NEEDED, VaultSettings
 from app.errors import LoginRefused, PathMissing, VaultTLSFailed
 from app.vault import get_session, read_paths
 from infrastructure.dev_vault import start_embedded
+from infrastructure.faulty_proxy import FaultyProxy
 from tests.contracts.arrangements import ARRANGEMENTS, Arrangement, arranged
 from tests.contracts.pki import Authority
 from tests.support import SECRETS, Vault, free_port, unique
@@ -69,6 +69,13 @@ def path(server: TLSVault) -> str:
     """Return the path of a secret of this test's own."""
     server.vault.write(path := unique("app"), SECRETS)
     return path
+
+
+@pytest.fixture(params=[method for method in ARRANGEMENTS if method != "token"])
+def mounted(request: pytest.FixtureRequest, server: TLSVault, path: str, tmp_path: Path) -> Iterator[Arrangement]:
+    """Prepare each auth method that has a mount point and roles in turn: all but `token`."""
+    with arranged(request.param, server.vault.client, tmp_path, path, server.authority) as arrangement:
+        yield arrangement
 
 
 @pytest.fixture(params=ARRANGEMENTS)
@@ -170,20 +177,15 @@ def test_an_expired_client_certificate_is_recognised(server: TLSVault, path: str
         assert "the client certificate has expired" in refused(settings_of(server, arrangement, path, **changed))
 
 
-def test_a_role_that_does_not_exist_is_refused(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+def test_a_role_that_does_not_exist_is_refused(server: TLSVault, mounted: Arrangement, path: str) -> None:
     """Likewise."""
-    if arrangement.wrong_role is None:
-        assert arrangement.method == "token", "a token has no role"
-        return
-    message = refused(settings_of(server, arrangement, path, **arrangement.wrong_role))
-    assert f"auth method {arrangement.method} at auth/{arrangement.mount}: " in message
+    message = refused(settings_of(server, mounted, path, **mounted.wrong_role))
+    assert f"auth method {mounted.method} at auth/{mounted.mount}: " in message
 
 
-def test_a_wrong_mount_point_is_named(server: TLSVault, arrangement: Arrangement, path: str) -> None:
+def test_a_wrong_mount_point_is_named(server: TLSVault, mounted: Arrangement, path: str) -> None:
     """The message has the mount point that was tried."""
-    if arrangement.method == "token":
-        return  # it is not mounted anywhere
-    message = refused(settings_of(server, arrangement, path, auth_mount_point="nowhere"))
+    message = refused(settings_of(server, mounted, path, auth_mount_point="nowhere"))
     assert "at auth/nowhere: " in message
     assert "VAULT_AUTH_MOUNT_POINT" in message
 
@@ -228,14 +230,22 @@ def test_namespaces_count_for_login_and_for_reads(
 def test_what_hvac_picks_up_by_itself_never_leaks_in(
     server: TLSVault, arrangement: Arrangement, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the token in the environment nor the one in the home directory is ever sent."""
+    """Neither the token in the environment nor the one in the home directory is sent with a login."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("VAULT_TOKEN", server.vault.root_token)
+    monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-environment")
     monkeypatch.setenv("VAULT_NAMESPACE", "nowhere")
-    (tmp_path / ".vault-token").write_text(server.vault.root_token)
-    assert os.environ["VAULT_TOKEN"]
-    arrangement.spoil()
-    refused(settings_of(server, arrangement, path))
+    (tmp_path / ".vault-token").write_text("junk-from-the-home-directory")
+    proxy = FaultyProxy(server.vault.url)
+    with proxy.running() as url:
+        settings = settings_of(server, arrangement, path, url=url)
+        if arrangement.method == "cert":  # cannot work without TLS; what matters is what is sent
+            refused(settings)
+        else:
+            assert read(settings) == SECRETS
+    assert proxy.headers
+    for headers in proxy.headers:
+        assert "junk" not in str(headers)
+        assert "nowhere" not in str(headers)
 
 
 def test_an_unknown_ca_is_named(server: TLSVault, arrangement: Arrangement, path: str) -> None:

@@ -81,6 +81,10 @@ def test_what_is_missing_in_vault_is_taken_in_when_it_is_added(vault: Vault, tmp
         assert "jwt_secret" in service.get("/health/ready").json()["detail"]
         assert service.post("/token", headers={"X-API-Key": "wrong"}).status_code == 401
         assert service.post("/token", headers={"X-API-Key": SECRETS["api_key"]}).status_code == 503
+        vault.write(path, SECRETS)
+        assert service.post("/status/refresh").json()["faults"] == {}
+        assert service.get("/health/ready").status_code == 200
+        assert service.post("/token", headers={"X-API-Key": SECRETS["api_key"]}).status_code == 200
 
 
 FAILURES = {

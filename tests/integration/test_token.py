@@ -1,5 +1,6 @@
 """The token's life against a real server: renewed, replaced, revoked, and never in anybody's way."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from app.errors import (
     PermissionDenied,
     VaultError,
     VaultRateLimited,
+    VaultTLSFailed,
     VaultUnreachable,
     WrappingTokenRefused,
 )
@@ -23,6 +25,7 @@ from app.token_life import TokenKeeper
 from app.vault import close_sessions, get_session, read_paths
 from app.vault_session import VaultSession
 from infrastructure.faulty_proxy import Fault, FaultyProxy
+from tests.contracts.pki import Authority
 from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
 
 
@@ -282,6 +285,59 @@ def test_a_login_is_not_repeated_by_itself(vault: Vault, path: str, fault: Fault
     with proxy.running() as url, pytest.raises(VaultError):
         read(VaultSettings.model_validate({**vault.app_role(path), "url": url}))
     assert proxy.requests == [("POST", "/v1/auth/approle/login")]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_logins_that_fail_do_not_become_a_storm(vault: Vault, path: str, status: int) -> None:
+    """Sixteen threads that want to read, again and again, while Vault is overloaded: a few logins, not thousands."""
+    proxy = FaultyProxy(vault.url, lambda *_: Fault(status))
+    end = time.monotonic() + 2
+    with proxy.running() as url, ThreadPoolExecutor(16) as pool:
+        settings = VaultSettings.model_validate({**vault.app_role(path), "url": url})
+
+        def fail(_: int) -> None:
+            while time.monotonic() < end:
+                with pytest.raises(VaultError):
+                    read(settings)
+
+        list(pool.map(fail, range(16)))
+    assert 1 <= len(proxy.requests) <= 3
+
+
+def test_a_token_is_never_sent_in_the_clear_after_a_redirect(vault: Vault, path: str, tmp_path: Path) -> None:
+    """A redirect from https to http is refused, and so is the login."""
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("vault")
+    plain, secure = FaultyProxy(vault.url), FaultyProxy(vault.url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    secure.socket = context.wrap_socket(secure.socket, server_side=True)
+    with plain.running(), secure.running():
+        secure.fault = lambda _method, where: Fault(307, (("Location", plain.url + where),))
+        url = secure.url.replace("http:", "https:")
+        settings = VaultSettings.model_validate({**vault.app_role(path), "url": url, "cacert": authority.file})
+        with pytest.raises(VaultTLSFailed, match="redirected from https to http"):
+            read(settings)
+    assert plain.requests == []
+    assert secure.requests
+
+
+def test_a_reader_under_way_at_shutdown_leaves_no_token_behind(vault: Vault, path: str) -> None:
+    """Its token, replaced meanwhile, is revoked when it is done."""
+    proxy = FaultyProxy(vault.url)
+    with proxy.running() as url, ThreadPoolExecutor(1) as pool:
+        settings = VaultSettings.model_validate({**vault.app_role(path), "url": url})
+        session = get_session(settings)
+        assert read(settings) == SECRETS
+        first = session.current()
+        assert first is not None
+        proxy.fault = lambda _method, where: Fault(delay=0.5) if where.startswith("/v1/secret/") else None
+        reading = pool.submit(read, settings)
+        until(lambda: first.users, "the read to start")
+        session.replace(first)
+        close_sessions()
+        assert reading.result() == SECRETS
+        assert proxy.requests.count(("POST", "/v1/auth/token/revoke-self")) == 2
 
 
 def test_a_body_that_is_cut_is_an_outage_not_a_value(vault: Vault, path: str) -> None:

@@ -1,6 +1,9 @@
 """The Vault side against a real server: logging in, reading, and saying what is wrong."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +24,7 @@ from app.errors import (
     VersionDeleted,
 )
 from app.vault import close_sessions, get_session, get_vault_client, load_vault_secrets, read_paths, read_secret
-from tests.support import SECRETS, Vault, environment, unique
+from tests.support import ROOT, SECRETS, Vault, environment, unique
 
 
 @pytest.fixture
@@ -240,12 +243,17 @@ def test_a_deleted_and_a_destroyed_version_are_told_apart(vault: Vault, path: st
     assert f"vault kv undelete -mount=secret -versions=1 {path}" in str(deleted)
     vault.client.secrets.kv.v2.destroy_secret_versions(path, [1])
     assert "destroyed" in str(refused(settings))
+    vault.write(path, SECRETS)
+    vault.client.secrets.kv.v2.destroy_secret_versions(path, [2])  # without deleting it first
+    destroyed = refused(settings)
+    assert isinstance(destroyed, VersionDeleted)
+    assert "version 2 was destroyed" in str(destroyed)
 
 
 def test_wrong_credentials_are_refused_with_method_and_mount(vault: Vault, path: str) -> None:
     """Whichever half is wrong: Vault does not tell, and neither do we."""
     good = vault.app_role(path)
-    for wrong in ({"role_id": "wrong"}, {"secret_id": "wrong"}, {"secret_id": ""}):
+    for wrong in ({"role_id": "wrong"}, {"secret_id": "wrong"}, {"secret_id": None}):
         error = refused({**good, **wrong})
         assert isinstance(error, LoginRefused)
         assert "auth method approle at auth/approle" in str(error)
@@ -276,6 +284,46 @@ def test_a_credential_file_that_cannot_be_used_is_named(vault: Vault, tmp_path: 
         error = refused({"url": vault.url, "token_file": file})
         assert isinstance(error, LoginRefused)
         assert f"VAULT_TOKEN_FILE={file}" in str(error)
+
+
+@pytest.mark.parametrize("path", ["../../sys/mounts", "../data/app", "x/../app", "", "..", "a\nb"])
+def test_a_path_cannot_leave_the_mount_point(vault: Vault, configure: Configure, path: str) -> None:
+    """Nothing is sent."""
+    configure({"url": vault.url, "token": vault.root_token})
+    with vault.audited() as calls, pytest.raises(ValueError, match=r"must not contain|is empty"):
+        read_secret(path)
+    assert calls == []
+
+
+def test_a_new_token_in_the_file_counts_for_the_client_too(
+    vault: Vault, path: str, configure: Configure, tmp_path: Path
+) -> None:
+    """A Vault Agent may replace it at any time."""
+    sink = tmp_path / "sink"
+    tokens = [vault.client.auth.token.create(policies=["root"], ttl="1h")["auth"]["client_token"] for _ in range(2)]
+    sink.write_text(tokens[0])
+    configure({"url": vault.url, "token_file": sink, "secret_path": path})
+    assert get_vault_client().token == tokens[0]
+    vault.client.auth.token.revoke(tokens[0])
+    sink.write_text(tokens[1])
+    assert get_vault_client().token == tokens[1]
+
+
+@pytest.mark.parametrize("text", ["hvs.☃", "two\nlines", "tab\there"])
+def test_what_cannot_be_a_credential_is_recognised(vault: Vault, tmp_path: Path, text: str) -> None:
+    """Before it is sent, and without repeating it."""
+    (tmp_path / "file").write_text(text)
+    for settings in ({"token": text}, {"token_file": tmp_path / "file"}):
+        assert "not one line of ASCII text" in str(refused({"url": vault.url, **settings}))
+
+
+def test_a_script_prints_only_what_it_asked_for(vault: Vault, path: str, tmp_path: Path) -> None:
+    """No log lines on its output."""
+    script = f"from app.vault import read_secret; print(read_secret({path!r}, 'api_key'))"
+    variables = {**os.environ, **environment(vault.app_role(path)), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=variables, capture_output=True, check=True)
+    assert ran.stdout.decode() == SECRETS["api_key"] + "\n"
+    assert ran.stderr == b""
 
 
 def test_a_revoked_token_is_replaced_by_one_login(vault: Vault, path: str, configure: Configure) -> None:

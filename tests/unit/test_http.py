@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from app import NAME
 from app.config import Settings
 from app.main import create_app
-from app.routes.tokens import TOKEN_LIFETIME
+from app.signing_keys import TOKEN_LIFETIME
 from tests.support import SECRETS
 
 

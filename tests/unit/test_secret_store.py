@@ -128,6 +128,23 @@ def test_a_snapshot_that_breaks_what_was_in_order_is_rejected_whole(broken: dict
     assert not store.problems
 
 
+def test_an_optional_secret_has_its_default_until_vault_says_otherwise() -> None:
+    """A malformed one takes nothing else away."""
+
+    class Declared(AppSecrets):
+        region: str = "eu"
+
+    store = SecretStore(Declared, sources=["vault"])
+    store.publish("vault", [Secret("path", SECRETS, 1)])
+    assert store["region"] == "eu"
+    store.publish("vault", [Secret("path", {**SECRETS, "region": "us"}, 2)])
+    assert store["region"] == "us"
+    broken = SecretStore(Declared, sources=["vault"])
+    broken.publish("vault", [Secret("path", {**SECRETS, "region": 7}, 1)])
+    assert broken == SECRETS
+    assert list(broken.problems) == ["region"]
+
+
 def test_undeclared_keys_are_carried_too() -> None:
     """Numbers, booleans and nested objects come as they are."""
     extra = {"count": 3, "flag": False, "nested": {"a": [1, None]}}

@@ -15,7 +15,9 @@ from app.vault_http import open_http, vault_client, vault_errors
 
 def vault_says(status: int, *said: str) -> Exception:
     """Return what hvac raises for an answer of this status."""
-    error: Exception = hvac.exceptions.VaultError.from_status(status, "canary", errors=list(said), text="canary")
+    error: Exception = hvac.exceptions.VaultError.from_status(
+        status, "canary", errors=list(said), text="canary", json={"errors": said}
+    )
     return error
 
 
@@ -23,6 +25,8 @@ FAILURES = [
     pytest.param(vault_says(403, "permission denied"), errors.PermissionDenied, id="403"),
     pytest.param(vault_says(404), errors.PathMissing, id="404"),
     pytest.param(vault_says(400, "canary"), errors.BadRequest, id="400"),
+    pytest.param(hvac.exceptions.InvalidPath("<html>canary"), errors.UnexpectedAnswer, id="404 that is not Vault's"),
+    pytest.param(hvac.exceptions.Forbidden("<html>canary"), errors.UnexpectedAnswer, id="403 that is not Vault's"),
     pytest.param(vault_says(429), errors.VaultRateLimited, id="429"),
     pytest.param(vault_says(501), errors.VaultSealed, id="501"),
     pytest.param(vault_says(503, "Vault is sealed"), errors.VaultSealed, id="sealed"),

@@ -1,0 +1,97 @@
+"""Real processes to try things with: the service as a user runs it, and conditions with a deadline."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import requests
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+DEADLINE = 30.0  # seconds; generous, since a wait ends as soon as its condition holds
+
+
+def until(condition: Callable[[], T], what: str) -> T:
+    """Return the first true result of `condition`; fail after the deadline."""
+    end = time.monotonic() + DEADLINE
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited in vain for {what}")
+        time.sleep(0.02)
+    return result
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Service:
+    """The service as a process of its own, as a user runs it."""
+
+    def __init__(self, directory: Path, variables: dict[str, str]) -> None:
+        """Start it in `directory`, with these variables and none of the shell's that steer it."""
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self._output = directory / f"service-{port}.log"
+        command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port), "--no-access-log"]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "SECRET_"))}
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env={**kept, "PYTHONPATH": str(ROOT), "VAULT_TOKEN": "junk", **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        until(lambda: self.process.poll() is not None or self._answers(), "the service to answer")
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the service did not start:\n{self.output}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        """Send a GET request."""
+        return requests.get(self.url + path, timeout=DEADLINE, **more)
+
+    def post(self, path: str, **more: Any) -> requests.Response:
+        """Send a POST request."""
+        return requests.post(self.url + path, timeout=DEADLINE, **more)
+
+    def stop(self) -> int:
+        """Ask the service to stop, wait for it, and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+    @property
+    def output(self) -> str:
+        """Everything that it wrote so far."""
+        return self._output.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Its log lines."""
+        return [json.loads(line) for line in self.output.splitlines() if re.match(r"\{.*\}$", line)]
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health/live", timeout=1).ok
+        except requests.ConnectionError:
+            return False
