@@ -14,7 +14,7 @@ VAULT := http://127.0.0.1:$(VAULT_PORT)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run vault-up vault-down seed test check format lock clean rename
+.PHONY: help setup run vault-up vault-down seed test check format drill bench lock clean rename
 
 ##@ Start
 help: ## list the targets
@@ -53,6 +53,12 @@ check: $(STAMP) ## check format, lint, types and layers
 
 format: $(STAMP) ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+drill: $(STAMP) ## walk the service through every fault of Vault, under load (about four minutes)
+	@$(BIN)/python -m infrastructure.drill $(ARGS)
+
+bench: $(STAMP) ## measure what the design promises about speed, as ratios
+	@$(BIN)/python -m benchmarks.speed
 
 ##@ House keeping
 lock: $(STAMP) ## renew the hash-pinned requirements from pyproject.toml

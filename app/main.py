@@ -1,9 +1,10 @@
 """How is the service put together? The only place where things are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,11 +18,10 @@ from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
 from app.refresh import Keeper, Refresher
 from app.rotating import Rotating
-from app.routes import health, home, status, third_party, tokens
+from app.routes import health, home, status, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
 from app.signing_keys import signing_keys_builder
-from app.third_party import rotating_client
 from app.token_life import TokenKeeper
 from app.vault import close_sessions, get_session, local_overrides, read_vault, recent_values
 
@@ -47,25 +47,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     store = SecretStore(AppSecrets, sources=["vault"], overrides=local_overrides(settings))
     history = partial(recent_values, settings.vault, store)
-    rotating: list[Rotating[Any]] = [Rotating("signing keys", ("jwt_secret",), signing_keys_builder(history))]
-    if settings.third_party_url:
-        rotating.append(rotating_client(settings.third_party_url))
+    signing_keys = Rotating("signing keys", ("jwt_secret",), signing_keys_builder(history))
 
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     app.state.settings = settings
     app.state.vault_secrets = store
-    app.state.rotating = {each.name: each for each in rotating}
-    app.state.refresher = vault_refresher(settings.vault, store, rotating)
+    app.state.rotating = {signing_keys.name: signing_keys}
+    app.state.refresher = vault_refresher(settings.vault, store, app.state.rotating)
 
     install_problems(app)
     for middleware in (LimitBody, ObserveRequests, PlainStartFailure):  # the last one is the outermost
         app.add_middleware(middleware)
-    for routes in (home, health, tokens, status, third_party):
+    for routes in (home, health, tokens, status):
         app.include_router(routes.router)
+    if settings.third_party_url:  # imported only then: an HTTP client takes its time
+        import_module("app.third_party").install(app, settings.third_party_url)
     return app
 
 
-def vault_refresher(vault: VaultSettings, store: SecretStore, rotating: Sequence[Rotating[Any]]) -> Refresher:
+def vault_refresher(vault: VaultSettings, store: SecretStore, rotating: Mapping[str, Rotating[Any]]) -> Refresher:
     """Return what keeps the store filled from Vault, if there is one, and `rotating` in step with the store."""
     if not vault.enabled:
         return Refresher(store, [], rotating)

@@ -1,11 +1,13 @@
 """When do we talk to Vault? At the start, then once an interval; after a failure sooner, with growing pauses."""
 
 import asyncio
+import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 from app.backends.protocol import Secret
@@ -50,7 +52,7 @@ class Keeper:
         self._jitter = jitter
         self._one_at_a_time = threading.Lock()
         self._confirmed: float | None = None  # when Vault last said what is held
-        self._settled = False  # the first good round is over, so the rounds have been spread
+        self._due: float | None = None  # when the next round is planned; None before the first good one
         self._failures = 0
 
     def round(self) -> tuple[Change, ...]:
@@ -79,10 +81,14 @@ class Keeper:
             return self._jitter(LONGEST_PAUSE / 2, LONGEST_PAUSE)
         if not self._interval:
             return None
-        if not self._settled:  # spread over a whole interval: instances that started together part here
-            self._settled = True
-            return self._jitter(0.0, self._interval)
-        return self._interval * self._jitter(*SPREAD)
+        now = self._clock()
+        if self._due is None:  # spread over a whole interval: instances that started together part here
+            self._due = now + self._jitter(0.0, self._interval)
+        else:
+            self._due += self._interval * self._jitter(*SPREAD)
+            if self._due <= now:  # after an outage, back to the old beat: those who lost Vault together stay apart
+                self._due += math.ceil((now - self._due) / self._interval) * self._interval
+        return max(self._due - now, 0.0)
 
     @property
     def age(self) -> float | None:
@@ -120,7 +126,7 @@ class Refresher:
         self,
         store: SecretStore,
         keepers: Sequence[Keeper],
-        rotating: Sequence[Rotating[Any]] = (),
+        rotating: Mapping[str, Rotating[Any]] = MappingProxyType({}),
         upkeep: Sequence[Callable[[], float]] = (),
     ) -> None:
         """Take what is to be kept fresh; `upkeep` are ticks that say after how many seconds to call them again."""
@@ -148,7 +154,7 @@ class Refresher:
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
-            for each in self.rotating:
+            for each in self.rotating.values():
                 await each.aclose()
 
     async def refresh(self) -> tuple[Change, ...]:
@@ -173,7 +179,7 @@ class Refresher:
 
     async def _follow(self) -> None:
         secrets = self.store.snapshot()
-        await asyncio.gather(*(each.follow(secrets) for each in self.rotating))
+        await asyncio.gather(*(each.follow(secrets) for each in self.rotating.values()))
 
 
 async def _call_again_and_again(tick: Callable[[], float]) -> None:

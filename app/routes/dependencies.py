@@ -5,9 +5,8 @@
 
 import hmac
 from collections.abc import AsyncIterator
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
-import httpx2
 from fastapi import Depends, HTTPException, Request
 from fastapi.encoders import ENCODERS_BY_TYPE
 from fastapi.security import APIKeyHeader
@@ -38,27 +37,25 @@ async def get_refresher(request: Request) -> Refresher:
     return refresher
 
 
-async def get_signing_keys(request: Request) -> AsyncIterator[SigningKeys]:
+async def get_rotating(request: Request) -> dict[str, Rotating[Any]]:
+    """Return the objects that are built from secrets, by name."""
+    rotating: dict[str, Rotating[Any]] = request.app.state.rotating
+    return rotating
+
+
+AllRotating = Annotated[dict[str, Rotating[Any]], Depends(get_rotating)]
+
+
+async def get_signing_keys(rotating: AllRotating) -> AsyncIterator[SigningKeys]:
     """Lend the signing keys for the request."""
-    rotating: Rotating[SigningKeys] = request.app.state.rotating["signing keys"]
-    async with rotating.borrow() as keys:
+    async with rotating["signing keys"].borrow() as keys:
         yield keys
-
-
-async def get_third_party(request: Request) -> AsyncIterator[httpx2.AsyncClient]:
-    """Lend the third party's client for the request; 404 if there is none."""
-    rotating: Rotating[httpx2.AsyncClient] | None = request.app.state.rotating.get("third party's client")
-    if rotating is None:
-        raise HTTPException(404, "There is no third party: set THIRD_PARTY_URL.")
-    async with rotating.borrow() as client:
-        yield client
 
 
 CurrentSettings = Annotated[Settings, Depends(get_settings)]
 Secrets = Annotated[Snapshot, Depends(get_snapshot)]
 TheRefresher = Annotated[Refresher, Depends(get_refresher)]
 Keys = Annotated[SigningKeys, Depends(get_signing_keys)]
-ThirdParty = Annotated[httpx2.AsyncClient, Depends(get_third_party)]
 ApiKey = Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
 
 

@@ -39,5 +39,5 @@ async def ready(refresher: TheRefresher) -> Health | JSONResponse:
     ]
     if gaps or stale:
         return problem(503, " | ".join([*faults, *stale, *gaps]), {"Retry-After": str(RETRY_AFTER)})
-    kept = [f"{each.name}: the new one failed ({each.fault})" for each in refresher.rotating if each.fault]
+    kept = [f"{each.name}: the new one failed ({each.fault})" for each in refresher.rotating.values() if each.fault]
     return Health(status="ready", warnings=faults + kept)

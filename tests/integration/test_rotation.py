@@ -241,11 +241,3 @@ def test_an_outbound_client_changes_keys_without_a_failed_request(vault: Vault, 
             provider.accepted.remove(secrets(1)["api_key"])
             assert [ask() for _ in range(20)] == [200] * 20
     assert "canary" not in service.output
-
-
-def test_without_a_third_party_its_route_says_what_to_set(vault: Vault, path: str, tmp_path: Path) -> None:
-    """Not a bug, not a 500."""
-    with Service(tmp_path, environment(vault.app_role(path))) as service:
-        answer = service.get("/third-party")
-        assert answer.status_code == 404
-        assert "THIRD_PARTY_URL" in answer.json()["detail"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -51,23 +52,38 @@ def keeper_of(
 
 def test_the_first_refresh_is_spread_over_an_interval_and_the_next_ones_come_once_an_interval() -> None:
     """With the middle of each range standing in for chance."""
-    _, store, keeper = keeper_of(SECRETS)
+    source, store, keeper = keeper_of(SECRETS)
     keeper.round()
     assert store == SECRETS
     assert keeper.fault is None
     assert keeper.pause() == 150
+    for _ in range(3):
+        source.now += 150 if source.now == 0 else 300
+        keeper.round()
+        assert keeper.pause() == 300
+
+
+def test_after_an_outage_the_old_beat_goes_on() -> None:
+    """Instances that lost Vault together do not refresh together from then on."""
+    source, _, keeper = keeper_of(SECRETS)
     keeper.round()
-    assert keeper.pause() == 300
+    assert keeper.pause() == 150
+    source.now, source.answer = 150, SEALED
+    keeper.round()
+    assert (keeper.pause() or 0) < 1
+    source.now, source.answer = 1000, SECRETS
+    keeper.round()
+    assert source.now + (keeper.pause() or 0) == 150 + 3 * 300
 
 
 def test_a_fleet_that_starts_together_does_not_march_in_step() -> None:
     """First over a whole interval, then within a tenth around it."""
     firsts, seconds = [], []
     for _ in range(300):
-        store = SecretStore(AppSecrets, sources=["vault"])
-        keeper = Keeper("vault", Source(SECRETS), store, interval=300)
+        source, _, keeper = keeper_of(SECRETS, jitter=random.uniform)
         keeper.round()
         firsts.append(keeper.pause() or 0)
+        source.now += firsts[-1]
         seconds.append(keeper.pause() or 0)
     assert min(firsts) < 30
     assert max(firsts) > 270

@@ -1,0 +1,187 @@
+"""How fast is it? `make bench`, against a real server on this machine; ratios, since machines differ.
+
+Each line has the figure and what the design aims for.
+"""
+
+import asyncio
+import http.client
+import multiprocessing as mp
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import hvac
+import requests
+import structlog
+
+from app.app_secrets import AppSecrets
+from app.backends.vault_kv import VaultKV
+from app.config import VaultSettings
+from app.refresh import Keeper, Refresher
+from app.secret_store import SecretStore
+from app.vault import close_sessions, get_session, read_paths, read_vault
+from infrastructure.dev_vault import EmbeddedVault, start_embedded
+from infrastructure.faulty_proxy import Fault, FaultyProxy
+from infrastructure.processes import ROOT, free_port, until
+
+TOKEN = "root-of-the-benchmark"
+VALUES = {"database_url": "postgresql://db/app", "api_key": "k" * 32, "jwt_secret": "s" * 48}
+BARE = """
+import structlog
+from fastapi import FastAPI
+from pydantic_settings import BaseSettings
+class Settings(BaseSettings): name: str = "x"
+Settings(); structlog.get_logger()
+app = FastAPI()
+@app.get("/health/live")
+async def live() -> dict[str, str]: return {"status": "alive"}
+"""
+
+
+def settings_for(url: str, **more: object) -> VaultSettings:
+    """Return settings with the root token."""
+    return VaultSettings.model_validate({"enabled": True, "url": url, "token": TOKEN, "secret_path": "app", **more})
+
+
+def _serve(target: str, fault: Fault, address: "mp.Queue[str]") -> None:
+    proxy = FaultyProxy(target, lambda _method, _path: fault)
+    address.put(proxy.url)
+    proxy.serve_forever()
+
+
+@contextmanager
+def proxied(target: str, fault: Fault) -> Iterator[str]:
+    """Put a proxy in front of Vault, in a process of its own so that it does not share our interpreter's lock."""
+    address: mp.Queue[str] = mp.Queue()
+    process = mp.Process(target=_serve, args=(target, fault, address), daemon=True)
+    process.start()
+    try:
+        yield address.get(timeout=30)
+    finally:
+        process.kill()
+        process.join()
+
+
+def seconds(action: Callable[[], object], times: int) -> float:
+    """Return the median duration of an action."""
+    durations = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def fresh_read(vault: EmbeddedVault) -> None:
+    """One read through the session, against a bare keep-alive request."""
+    connection = http.client.HTTPConnection(urlsplit(vault.url).netloc)
+
+    def raw() -> None:
+        connection.request("GET", "/v1/secret/data/app", headers={"X-Vault-Token": TOKEN})
+        connection.getresponse().read()
+
+    kv = VaultKV(get_session(settings_for(vault.url)))
+    ratios = [seconds(lambda: kv.read("app"), 200) / seconds(raw, 200) for _ in range(7)]
+    print(f"one fresh read, against a bare keep-alive request: {statistics.median(ratios):.2f} (aim: at most 2.3)")
+
+
+def many_paths(vault: EmbeddedVault) -> None:
+    """Read a hundred paths at 10 ms of delay, side by side, against one after the other."""
+    paths = [f"many/{n}" for n in range(100)]
+    client = hvac.Client(url=vault.url, token=TOKEN)
+    for path in paths:
+        client.secrets.kv.v2.create_or_update_secret(path, VALUES)
+    with proxied(vault.url, Fault(delay=0.01)) as url:
+        settings = settings_for(url)
+        kv = VaultKV(get_session(settings))
+        one_by_one = seconds(lambda: [kv.read(path) for path in paths], 3)
+        ratio = seconds(lambda: read_paths(settings, paths), 5) / one_by_one
+    print(f"100 paths at 10 ms of delay, against one after the other: {ratio:.2f} (aim: at most 0.15)")
+
+
+async def longest_gap(settings: VaultSettings, duration: float) -> float:
+    """Refresh all the time, and return the longest time (ms) for which the event loop did nothing else."""
+    store = SecretStore(AppSecrets, sources=["vault"])
+    keeper = Keeper("vault", partial(read_vault, settings), store, interval=0.05)
+    longest = 0.0
+    async with Refresher(store, [keeper]).running(fail_fast=False):
+        end = time.perf_counter() + duration
+        while (before := time.perf_counter()) < end:
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before - 0.001)
+    return longest * 1000
+
+
+def loop_gaps(vault: EmbeddedVault) -> None:
+    """Watch the event loop while Vault is quick, slow and silent."""
+    faults = {"10 ms": Fault(delay=0.01), "1 s": Fault(delay=1), "not at all": Fault(hang=True)}
+
+    async def idle() -> float:
+        longest = 0.0
+        for _ in range(3000):
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before - 0.001)
+        return longest * 1000
+
+    print(f"longest gap of the event loop when idle: {asyncio.run(idle()):.1f} ms")
+    for how, fault in faults.items():
+        with proxied(vault.url, fault) as url:
+            gap = asyncio.run(longest_gap(settings_for(url, timeout=2), 5))
+            close_sessions()
+        print(f"longest gap of the event loop while Vault answers after {how}: {gap:.1f} ms (aim: under 5)")
+
+
+def start_up(vault: EmbeddedVault) -> None:
+    """From the start of the process to the first 200, against the bare stack."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "bare.py").write_text(BARE)
+        # as in production: PyJWT imports cryptography where it is there, and only the tests need it
+        Path(directory, "cryptography.py").write_text("raise ModuleNotFoundError")
+        variables = {"VAULT_ENABLED": "true", "VAULT_URL": vault.url, "VAULT_TOKEN": TOKEN, "VAULT_SECRET_PATH": "app"}
+
+        def started(module: str) -> None:
+            port = free_port()
+            command = [sys.executable, "-m", "uvicorn", module, "--port", str(port), "--no-access-log"]
+            environment = {**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", **variables}
+            with subprocess.Popen(command, env=environment, cwd=directory, stderr=subprocess.DEVNULL) as process:
+                until(partial(_answers, f"http://127.0.0.1:{port}/health/live"), "the service")
+                process.kill()
+
+        ratios = [
+            seconds(partial(started, "app.main:app"), 1) / seconds(partial(started, "bare:app"), 1) for _ in range(9)
+        ]
+    print(f"start to first 200, against the bare stack: {statistics.median(ratios):.2f} (aim: at most 1.18)")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.ConnectionError:
+        return False
+
+
+def main() -> None:
+    """Measure everything."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    with tempfile.TemporaryDirectory() as directory:
+        vault = start_embedded(free_port(), Path(directory), TOKEN)
+        try:
+            hvac.Client(url=vault.url, token=TOKEN).secrets.kv.v2.create_or_update_secret("app", VALUES)
+            for measure in (fresh_read, many_paths, loop_gaps, start_up):
+                measure(vault)
+        finally:
+            close_sessions()
+            vault.stop()
+
+
+if __name__ == "__main__":
+    main()
