@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from app.errors import BadSettings
+from app.references import references_in
 
 # What each auth method cannot do without: for every entry one of the named settings must be given.
 NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -35,6 +36,7 @@ NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "kubernetes": (("role",),),
     "jwt": (("role",), ("jwt", "jwt_file")),
 }
+MAIN_VAULT = "vault"  # its name in references
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -156,6 +158,17 @@ class VaultSettings(BaseModel):
         return self.auth_mount_point or self.auth_method
 
 
+def _resolvable(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    """Refuse references that cannot be understood, or that name a Vault which is not there."""
+    vault = info.data.get("vault")
+    for reference in references_in(value.get_secret_value()):
+        if reference.name != MAIN_VAULT:
+            raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {MAIN_VAULT}")
+        if vault is not None and not vault.enabled:
+            raise ValueError(f"{reference.text}: needs VAULT_ENABLED=true")
+    return value
+
+
 class _Variables:
     """Sorts the flat variables into the groups of `Settings`: `VAULT_URL` is `vault.url`, `SECRET_X` is `secrets.x`."""
 
@@ -200,7 +213,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
     third_party_url: Address | None = None
     vault: VaultSettings = VaultSettings()
-    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
     BlueprintError                   500
     ├── BadSettings                  500   also a ValueError
+    ├── BadReference                 500   also a ValueError: a {vault://…} that cannot be understood
     ├── SecretUnavailable            503   also a KeyError: the service does not hold this secret (yet)
     ├── SecretsIncomplete            503   what was loaded lacks declared secrets, or they are malformed
     └── VaultError                   503
@@ -16,6 +17,7 @@
         ├── PermissionDenied               the token is good, its policies do not allow this
         ├── PathMissing                    no secret at this path
         │   └── VersionDeleted             there was one: deleted or destroyed
+        ├── SeveralFailed                  more than one of the others; all are listed
         ├── WrongKVVersion                 the mount's KV version is not the configured one
         └── KeyMissing                     also a KeyError: the secret has no such key
 
@@ -23,6 +25,7 @@ Every error names its subject (a path, a variable, an address), the cause and th
 HTTP status that a handler's caller sees when the error is not caught.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -51,6 +54,10 @@ class BadSettings(BlueprintError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.subject}:{self.cause}"
+
+
+class BadReference(BlueprintError, ValueError):
+    """A reference that cannot be understood; the text is shown, since it holds no value."""
 
 
 class SecretUnavailable(BlueprintError, KeyError):
@@ -122,6 +129,20 @@ class VersionDeleted(PathMissing):
 
 class WrongKVVersion(VaultError):
     """The mount does not have the configured KV version."""
+
+
+class SeveralFailed(VaultError):
+    """More than one thing failed at once; all of them are listed."""
+
+    def __init__(self, errors: Sequence[BlueprintError]) -> None:
+        super().__init__(f"{len(errors)} failures", "\n  ".join(["", *map(str, errors)]), "")
+        self.errors = errors
+
+    def __copy__(self) -> "SeveralFailed":
+        return SeveralFailed(self.errors)
+
+    def __str__(self) -> str:
+        return f"{self.subject}:{self.cause}"
 
 
 class KeyMissing(VaultError, KeyError):

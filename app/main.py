@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app import TITLE, VERSION
 from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
-from app.config import Settings, VaultSettings, get_settings
+from app.config import Settings, get_settings
 from app.errors import BadSettings
 from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.vault_secrets = store
     app.state.rotating = {signing_keys.name: signing_keys}
-    app.state.refresher = vault_refresher(settings.vault, store, app.state.rotating)
+    app.state.refresher = vault_refresher(settings, store, app.state.rotating)
 
     install_problems(app)
     for middleware in (LimitBody, ObserveRequests, PlainStartFailure):  # the last one is the outermost
@@ -65,12 +65,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def vault_refresher(vault: VaultSettings, store: SecretStore, rotating: Mapping[str, Rotating[Any]]) -> Refresher:
+def vault_refresher(settings: Settings, store: SecretStore, rotating: Mapping[str, Rotating[Any]]) -> Refresher:
     """Return what keeps the store filled from Vault, if there is one, and `rotating` in step with the store."""
+    vault, load = settings.vault, partial(read_vault, settings)
     if not vault.enabled:
         return Refresher(store, [], rotating)
-    load, bounds = partial(read_vault, vault), (vault.refresh_interval, vault.max_staleness)
-    keeper = Keeper("vault", load, store, interval=bounds[0], max_staleness=bounds[1])
+    keeper = Keeper("vault", load, store, interval=vault.refresh_interval, max_staleness=vault.max_staleness)
     return Refresher(store, [keeper], rotating, upkeep=[TokenKeeper(get_session(vault)).tick])
 
 

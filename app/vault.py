@@ -10,8 +10,9 @@ The process has one session, and so one login and one token, for each Vault that
 import atexit
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import hvac
@@ -20,11 +21,14 @@ from pydantic import ValidationError
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
 from app.config import Settings, VaultSettings, bad_settings, get_settings, vault_path
-from app.errors import KeyMissing, VaultError
+from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
 from app.logging_config import get_logger
+from app.references import Reference, filled, pick, references_in
 from app.secret_store import SecretStore, Snapshot, merge
 from app.vault_http import POOL_SIZE
 from app.vault_session import VaultSession
+
+Place = tuple[str, int | None]  # a path and a version, None being the latest
 
 MOST_VERSIONS = 10  # that are looked at for former values
 
@@ -67,18 +71,77 @@ def load_vault_secrets(settings: Settings | None = None) -> Snapshot:
     Empty if Vault is disabled and nothing is overridden. Raises a `VaultError` if any path cannot be read.
     """
     settings = settings or get_settings()
-    return merge({"vault": read_vault(settings.vault), "environment": local_overrides(settings)})
+    return merge({"vault": read_vault(settings), "environment": local_overrides(settings)})
 
 
-def read_vault(settings: VaultSettings) -> tuple[Secret, ...]:
-    """Read what the settings name; nothing if Vault is disabled."""
-    return read_paths(settings, settings.secret_path) if settings.enabled else ()
+def read_vault(settings: Settings) -> tuple[Secret, ...]:
+    """Read what the settings name: every path of `VAULT_SECRET_PATH`, and every `SECRET_<NAME>` that holds references.
+
+    One request a path, however many keys of it are referred to, so that values that belong together rotate together.
+    Nothing if Vault is disabled. Raises a `VaultError`; if several things failed, one that lists them all.
+    """
+    if not settings.vault.enabled:
+        return ()
+    texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
+    found = {name: references_in(text) for name, text in texts.items() if references_in(text)}
+    wanted: list[Place] = [(path, None) for path in settings.vault.secret_path]
+    wanted += [(reference.resource, reference.version) for references in found.values() for reference in references]
+    places = list(dict.fromkeys(wanted))
+    answers = dict(zip(places, _read_each(settings.vault, places), strict=True))
+
+    main = [answers[path, None] for path in settings.vault.secret_path]
+    secrets = [answer for answer in main if isinstance(answer, Secret)]
+    errors: list[BlueprintError] = [answer for answer in main if isinstance(answer, VaultError)]
+    for name, references in found.items():
+        try:
+            value = filled(texts[name], partial(_value_of, answers))
+        except _LeftOutError:
+            continue
+        except BlueprintError as error:
+            errors.append(error)
+            continue
+        first = answers[references[0].resource, references[0].version]
+        version = first.version if isinstance(first, Secret) else None
+        secrets.append(Secret(f"SECRET_{name.upper()}", {name: value}, version))
+    _raise_together(errors)
+    return tuple(secrets)
+
+
+class _LeftOutError(Exception):
+    """An optional reference leads nowhere."""
+
+
+def _value_of(answers: Mapping[Place, Secret | VaultError], reference: Reference) -> Any:
+    """Return what a reference stands for; its options count where something is missing, and nowhere else."""
+    answer = answers[reference.resource, reference.version]
+    try:
+        if isinstance(answer, VaultError):
+            raise answer
+        return pick(reference, answer.data)
+    except (PathMissing, KeyMissing) as error:
+        if type(error) is VersionDeleted:
+            raise
+        if "default" in reference.options:
+            return reference.options["default"]
+        if reference.options.get("optional") == "true":
+            raise _LeftOutError from None
+        raise
+
+
+def _raise_together(errors: Sequence[BlueprintError]) -> None:
+    if len(errors) > 1:
+        raise SeveralFailed(errors)
+    if errors:
+        raise errors[0]
 
 
 def local_overrides(settings: Settings) -> tuple[Secret, ...]:
-    """Return the entries that `SECRET_<NAME>` sets, for development without Vault and for tests."""
+    """Return the entries that `SECRET_<NAME>` sets to a literal, for development without Vault and for tests."""
+    texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
     return tuple(
-        Secret(f"SECRET_{name.upper()}", {name: value.get_secret_value()}) for name, value in settings.secrets.items()
+        Secret(f"SECRET_{name.upper()}", {name: filled(text, lambda _: None)})
+        for name, text in texts.items()
+        if not references_in(text)
     )
 
 
@@ -89,7 +152,7 @@ def recent_values(settings: VaultSettings, store: SecretStore, name: str, second
     not tell (deleted, forbidden, out of reach) is left out.
     """
     origin = store.snapshot().origins.get(name)
-    if not settings.enabled or origin is None or origin.source != "vault":
+    if not settings.enabled or origin is None or origin.path not in settings.secret_path:
         return []
     kv, since = VaultKV(get_session(settings)), time.time() - seconds
     version, created_at = origin.version or 0, origin.created_at or 0.0
@@ -107,12 +170,26 @@ def recent_values(settings: VaultSettings, store: SecretStore, name: str, second
 
 
 def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, ...]:
-    """Read several paths, side by side if there is more than one."""
+    """Read the latest versions of several secrets."""
+    answers = _read_each(settings, [(path, None) for path in paths])
+    _raise_together([answer for answer in answers if isinstance(answer, VaultError)])
+    return tuple(answer for answer in answers if isinstance(answer, Secret))
+
+
+def _read_each(settings: VaultSettings, wanted: Sequence[Place]) -> list[Secret | VaultError]:
+    """Read several paths and versions, side by side if there is more than one; a failure takes the secret's place."""
     kv = VaultKV(get_session(settings))
-    if len(paths) == 1:
-        return (kv.read(paths[0]),)
-    with ThreadPoolExecutor(min(len(paths), POOL_SIZE), thread_name_prefix="vault-read") as pool:
-        return tuple(pool.map(kv.read, paths))
+
+    def read(place: Place) -> Secret | VaultError:
+        try:
+            return kv.read(*place)
+        except VaultError as error:
+            return error
+
+    if len(wanted) == 1:
+        return [read(wanted[0])]
+    with ThreadPoolExecutor(min(len(wanted), POOL_SIZE), thread_name_prefix="vault-read") as pool:
+        return list(pool.map(read, wanted))
 
 
 def get_session(settings: VaultSettings) -> VaultSession:

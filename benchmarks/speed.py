@@ -24,7 +24,7 @@ import structlog
 
 from app.app_secrets import AppSecrets
 from app.backends.vault_kv import VaultKV
-from app.config import VaultSettings
+from app.config import Settings, VaultSettings
 from app.refresh import Keeper, Refresher
 from app.secret_store import SecretStore
 from app.vault import close_sessions, get_session, read_paths, read_vault
@@ -110,7 +110,7 @@ def many_paths(vault: EmbeddedVault) -> None:
 async def longest_gap(settings: VaultSettings, duration: float) -> float:
     """Refresh all the time, and return the longest time (ms) for which the event loop did nothing else."""
     store = SecretStore(AppSecrets, sources=["vault"])
-    keeper = Keeper("vault", partial(read_vault, settings), store, interval=0.05)
+    keeper = Keeper("vault", partial(read_vault, Settings.model_validate({"vault": settings})), store, interval=0.05)
     longest = 0.0
     async with Refresher(store, [keeper]).running(fail_fast=False):
         end = time.perf_counter() + duration

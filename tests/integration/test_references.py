@@ -1,0 +1,146 @@
+"""References against a real server: what they bring, what they cost, and what is said when they lead nowhere."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import Settings, get_settings
+from app.errors import BadSettings, PermissionDenied, SeveralFailed, VersionDeleted
+from app.vault import load_vault_secrets
+from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
+
+
+class Place:
+    """A main secret and a second one, and the variables of a service that reads both."""
+
+    def __init__(self, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vault = vault
+        self.main, self.other = unique("main"), unique("other")
+        vault.write(self.main, SECRETS)
+        vault.write(self.other, {"user": "app", "password": "canary-p@ss", "db": {"port": 5432}})
+        policy = READ_POLICY + f'path "secret/data/{self.other}" {{{{ capabilities = ["read"] }}}}'
+        self.variables = environment(vault.app_role(self.main, policy=policy))
+        self._monkeypatch = monkeypatch
+
+    def settings(self, **secrets: str) -> Settings:
+        """Return settings with these `SECRET_…` variables; `OTHER` stands for the second secret's path."""
+        for name, value in {**self.variables, **self.named(secrets)}.items():
+            self._monkeypatch.setenv(name, value)
+        Settings.settings_clear_cache()
+        return get_settings()
+
+    def named(self, secrets: dict[str, str]) -> dict[str, str]:
+        """Return the variables."""
+        return {f"SECRET_{name.upper()}": value.replace("OTHER", self.other) for name, value in secrets.items()}
+
+
+@pytest.fixture
+def place(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Prepare the two secrets."""
+    return Place(vault, monkeypatch)
+
+
+def load(place: Place, **secrets: str) -> Any:
+    """Load everything with these references, without the main secret."""
+    loaded = dict(load_vault_secrets(place.settings(**secrets)))
+    return {name: value for name, value in loaded.items() if value != SECRETS.get(name)}
+
+
+def test_references_add_and_replace_entries(place: Place) -> None:
+    """Whole values, parts of a URL, nested fields, a whole secret; a literal stays one."""
+    url = "postgresql://{vault://vault/OTHER/user}:{vault://vault/OTHER/password}@db/app"
+    assert load(
+        place,
+        database_url=url,
+        port="{vault://vault/OTHER/db.port}",
+        everything="{vault://vault/OTHER/}",
+        literal="{{vault://vault/OTHER/user}",
+    ) == {
+        "database_url": "postgresql://app:canary-p%40ss@db/app",
+        "port": 5432,
+        "everything": {"user": "app", "password": "canary-p@ss", "db": {"port": 5432}},
+        "literal": f"{{vault://vault/{place.other}/user}}",
+    }
+
+
+def test_one_request_a_path_however_many_keys(place: Place) -> None:
+    """So that values that belong together rotate together."""
+    with place.vault.audited() as calls:
+        load(place, a="{vault://vault/OTHER/user}", b="{vault://vault/OTHER/password}")
+    assert sorted(where for _, where in calls if "data" in where) == sorted(
+        f"secret/data/{path}" for path in (place.main, place.other)
+    )
+
+
+def test_a_version_can_be_asked_for(place: Place) -> None:
+    """The old one stays readable."""
+    place.vault.write(place.other, {"user": "second"})
+    assert load(place, old="{vault://vault/OTHER/user#1}", new="{vault://vault/OTHER/user}") == {
+        "old": "app",
+        "new": "second",
+    }
+
+
+def test_defaults_count_where_something_is_missing_and_nowhere_else(place: Place) -> None:
+    """Never for a denied path or a deleted version."""
+    assert load(
+        place,
+        a="{vault://vault/OTHER/nope?default=d%20x}",
+        c="{vault://vault/OTHER/nope?optional=true}",
+        d="x-{vault://vault/OTHER/nope?optional=true}",
+    ) == {"a": "d x"}
+    with pytest.raises(PermissionDenied):
+        load(place, a="{vault://vault/forbidden/x?default=d}", c="c", d="d")
+    place.vault.client.secrets.kv.v2.delete_latest_version_of_secret(place.other)
+    with pytest.raises(VersionDeleted):
+        load(place, a="{vault://vault/OTHER/user?default=d}", c="c", d="d")
+
+
+def test_all_that_fail_are_reported_together(place: Place) -> None:
+    """Each with its reference or path, cause and remedy, and without a value."""
+    with pytest.raises(SeveralFailed) as caught:
+        load(place, a="{vault://vault/forbidden/x}", b="{vault://vault/OTHER/nope}", c="{vault://vault/OTHER/user}")
+    message = str(caught.value)
+    assert "secret/forbidden: permission denied" in message
+    assert f"{{vault://vault/{place.other}/nope}}: there is no key 'nope'; the keys: db, password, user" in message
+    assert "canary" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("{vault://vault/../x/y}", "the segments . and .. are not allowed"),
+        ("{vault://other/x/y}", "no Vault named other; there is: vault"),
+        ("{vault://vault/x/y?host=evil}", "no option host"),
+        ("postgresql://{vault://vault/x}@h:{vault://nope/x/y}/", "no Vault named nope"),
+    ],
+)
+def test_what_cannot_be_resolved_is_reported_at_the_start(place: Place, value: str, why: str) -> None:
+    """With the variable, before anything is sent."""
+    with pytest.raises(BadSettings) as caught:
+        place.settings(url=value)
+    assert caught.value.problems[0].startswith("SECRET_URL: ")
+    assert why in caught.value.problems[0]
+
+
+def test_a_reference_without_vault_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to resolve it with."""
+    monkeypatch.setenv("SECRET_URL", "{vault://vault/x/y}")
+    with pytest.raises(BadSettings, match="VAULT_ENABLED=true"):
+        get_settings()
+
+
+def test_references_rotate_with_the_rest(place: Place, tmp_path: Path) -> None:
+    """The service takes the new value in, and the log names the entry."""
+    variables = {**place.variables, **place.named({"api_key": "{vault://vault/OTHER/password}"})}
+    with Service(tmp_path, {**variables, "VAULT_REFRESH_INTERVAL": "0.3"}) as service:
+        assert service.post("/token", headers={"X-API-Key": "canary-p@ss"}).status_code == 200
+        place.vault.write(place.other, {"password": "canary-two"})
+        until(
+            lambda: service.post("/token", headers={"X-API-Key": "canary-two"}).status_code == 200,
+            "the rotation",
+        )
+        rotated = [event for event in service.events if event["event"] == "vault_secrets_rotated"]
+    assert [(event["path"], event["new"], event["keys"]) for event in rotated] == [("SECRET_API_KEY", 2, ["api_key"])]
+    assert "canary" not in service.output
