@@ -1,15 +1,12 @@
 """Which variables steer the service, what are their defaults, and what does each auth method need?"""
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -25,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.config_types import Address, LowerCase, Paths, Seconds, UpperCase, VaultPath
 from app.errors import BadSettings
 from app.references import references_in
 
@@ -38,52 +36,6 @@ NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 MAIN_VAULT = "vault"  # its name in references
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-
-def _address(url: str) -> str:
-    """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of Vault may add."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises on a port that is not a number
-    except ValueError:
-        raise ValueError("is not a URL; write https://vault.example.com:8200") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must start with http:// or https:// and name a host, like https://vault.example.com:8200")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not carry credentials: use one of the auth methods")
-    if parts.query or parts.fragment:
-        raise ValueError("must not have a query or a fragment")
-    try:
-        parts.hostname.encode("idna")
-    except UnicodeError:
-        raise ValueError("names a host that cannot exist") from None
-    if {"v1", "ui"} & set(parts.path.split("/")):
-        raise ValueError("must be the address alone: leave out /v1 and /ui")
-    return url.rstrip("/")
-
-
-def vault_path(text: str) -> str:
-    """Accept a path below the mount point; surrounding slashes are dropped, as Vault's own tools do."""
-    segments = [segment for segment in text.strip().split("/") if segment]
-    if not segments:
-        raise ValueError("is empty")
-    if any(segment in {".", ".."} for segment in segments):
-        raise ValueError("must not contain the segments . or ..")
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain control characters")
-    return "/".join(segments)
-
-
-def _split(text: object) -> object:
-    return tuple(text.split(",")) if isinstance(text, str) else text
-
-
-Address = Annotated[str, AfterValidator(_address)]
-VaultPath = Annotated[str, AfterValidator(vault_path)]
-Paths = Annotated[tuple[VaultPath, ...], BeforeValidator(_split)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-UpperCase = BeforeValidator(lambda text: text.upper() if isinstance(text, str) else text)
-LowerCase = BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
 
 
 class VaultSettings(BaseModel):

@@ -12,7 +12,7 @@ from typing import Protocol
 from app.errors import LoginRefused, VaultError, VaultTLSFailed, VaultUnreachable
 from app.logging_config import get_logger
 from app.refresh import pause_after
-from app.vault_session import Login
+from app.vault_login import Login
 
 RENEW_AT = 0.6, 0.7  # of its TTL, spread so that a fleet that started together does not renew together
 LOOK_AGAIN = 60.0  # seconds between two looks at the token, at most: a read may have replaced it

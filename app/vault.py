@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
-from app.config import Settings, VaultSettings, bad_settings, get_settings, vault_path
+from app.config import Settings, VaultSettings, bad_settings, get_settings
+from app.config_types import vault_path
 from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
 from app.logging_config import get_logger
 from app.references import Reference, filled, pick, references_in

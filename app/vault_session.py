@@ -11,25 +11,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import hvac
-import requests
 
 from app.auth_methods import Auth, auth_method
 from app.config import VaultSettings
-from app.errors import (
-    BadRequest,
-    LoginRefused,
-    PathMissing,
-    PermissionDenied,
-    VaultError,
-    VaultTLSFailed,
-    VaultUnreachable,
-)
+from app.errors import LoginRefused, PermissionDenied, VaultError, VaultTLSFailed, VaultUnreachable
 from app.logging_config import get_logger
-from app.vault_http import data_of, open_http, vault_client, vault_errors
+from app.vault_http import data_of, vault_errors
+from app.vault_login import Login, end_login, log_in, unusable
 
 T = TypeVar("T")
 
@@ -38,27 +30,6 @@ T = TypeVar("T")
 LOGIN_PAUSE = 5.0
 
 log = get_logger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Login:
-    """One token with the connections that it travels over, and how many calls are using it."""
-
-    auth: Auth
-    since: float  # by the session's clock
-    client: hvac.Client
-    http: requests.Session
-    users: int = 0
-    uses: int = 0
-    retired: bool = False
-    dead: bool = False  # Vault does not know the token any more
-    tls_failed: bool = False
-
-    def is_worn(self, now: float) -> bool:
-        """Tell whether the token has expired or used up its uses, as far as we know; each is good for one use."""
-        expired = bool(self.auth.lease_duration) and now >= self.since + (self.auth.lease_duration or 0)
-        used_up = 0 < self.auth.num_uses <= self.uses + 1  # the last use is kept for the revocation
-        return self.auth.obtained and self.uses > 0 and (expired or used_up)
 
 
 class VaultSession:
@@ -89,7 +60,7 @@ class VaultSession:
         with self._borrow() as login:
             if not self._is_dead(login):
                 return login.client
-        raise self._unusable(login)
+        raise unusable(login, self.clock())
 
     def call(self, subject: str, operation: Callable[[hvac.Client], T]) -> T:
         """Run one operation against Vault and return its answer; `subject` names in errors what it is about.
@@ -148,7 +119,7 @@ class VaultSession:
             last, self._current = self._current, None
             flight = self._flight
         if last is not None:
-            self._end(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
+            end_login(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
         elif flight is not None:
             with suppress(TimeoutError):  # whoever is logging in gives the token back, which takes a moment
                 flight.exception(self.settings.timeout)
@@ -164,7 +135,7 @@ class VaultSession:
                 login.users -= 1
                 last_one = login.retired and login.users == 0
             if last_one:
-                self._end(login)
+                end_login(login)
 
     def _take(self) -> Login:
         while True:
@@ -198,7 +169,7 @@ class VaultSession:
     def _fly(self, flight: Future[None], instead_of: Login | None) -> None:
         """Carry out the one login that all others wait for, and tell them how it ended."""
         try:
-            login = self._new_login(instead_of)
+            login = log_in(self.settings, self._method, self.clock(), instead_of)
         except BaseException as error:
             with self._lock:
                 self._flight = None
@@ -215,75 +186,19 @@ class VaultSession:
             if not closed:
                 self._current = login
         if closed:  # while we were logging in
-            self._end(login)
+            end_login(login)
         flight.set_result(None)
         log.info("token_obtained", method=self.settings.auth_method, ttl=login.auth.lease_duration)
         if instead_of is not None and not closed:
             self._retire(instead_of)
 
-    def _new_login(self, instead_of: Login | None) -> Login:
-        settings = self.settings
-        namespace = settings.login_namespace or settings.namespace
-        where = f"auth method {settings.auth_method} at auth/{settings.login_mount_point}"
-        where += f" in namespace {namespace}" if namespace else ""
-        http = open_http(settings)
-        try:
-            with vault_errors(settings.url, where):
-                auth = self._method.login(vault_client(settings, http, namespace=namespace))
-            if instead_of and not instead_of.tls_failed and auth.client_token == instead_of.auth.client_token:
-                raise self._unusable(instead_of)
-        except (PermissionDenied, PathMissing, BadRequest) as error:
-            http.close()
-            remedy = "Check the credentials, the role, VAULT_AUTH_MOUNT_POINT and VAULT_LOGIN_NAMESPACE."
-            cause = (
-                f"{error.cause}, or nothing is mounted there" if isinstance(error, PermissionDenied) else error.cause
-            )
-            raise LoginRefused(where, f"Vault refuses the login: {cause}", remedy) from None
-        except BaseException:
-            http.close()
-            raise
-        client = vault_client(settings, http, auth.client_token, settings.namespace)
-        return Login(auth, self.clock(), client, http)
-
-    def _unusable(self, login: Login) -> LoginRefused:
-        """Say what is the matter with a token that was handed in, and that no other one has replaced."""
-        file = self.settings.token_file
-        subject = "VAULT_TOKEN" if file is None else f"VAULT_TOKEN_FILE={file}"
-        left = login.since + (login.auth.lease_duration or 0.0) - self.clock()
-        cause = f"the token expires in {left:.0f} s and cannot be renewed any more"
-        if login.dead or not login.auth.lease_duration or left <= 0:
-            cause = "Vault does not accept the token: wrong, expired or revoked"
-        return LoginRefused(subject, cause, "Provide a new one.")
-
     def _is_dead(self, login: Login) -> bool:
-        """Ask Vault whether it still knows the token (`GET auth/token/lookup-self`).
-
-        A token whose policies forbid even that looks dead; so if a new one has just not helped, it counts as alive.
-        """
-        if self.clock() < self._futile_until:
-            return False
-        try:
-            with vault_errors(self.settings.url, "auth/token/lookup-self"):
-                data_of(login.client.auth.token.lookup_self())
-        except PermissionDenied:
-            return True
-        return False
+        """Tell whether Vault has forgotten the token, unless a new login has just not helped."""
+        return self.clock() >= self._futile_until and login.is_dead()
 
     def _retire(self, login: Login) -> None:
         with self._lock:
             login.retired = True
             idle = login.users == 0
         if idle:
-            self._end(login)
-
-    def _end(self, login: Login) -> None:
-        """Revoke the token if it is ours; failing that, it expires by itself."""
-        if login.auth.obtained and login.auth.token_type != "batch":  # noqa: S105
-            try:
-                with vault_errors(self.settings.url, "auth/token/revoke-self"):
-                    login.client.auth.token.revoke_self()
-            except VaultError as error:
-                log.warning("token_revocation_failed", error=type(error).__name__, ttl=login.auth.lease_duration)
-            else:
-                log.info("token_revoked")
-        login.http.close()
+            end_login(login)

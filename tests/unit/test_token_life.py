@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from app.auth_methods import Auth
+from app.config import VaultSettings
 from app.errors import LoginRefused, VaultError, VaultSealed, VaultUnreachable
 from app.token_life import TokenKeeper
-from app.vault_session import Login
+from app.vault_login import Login
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
@@ -54,7 +55,7 @@ class SimulatedVault:
         assert login is self._login
         self.logins.append(self.now)
         self._born, self._dies = self.now, self.now + self.ttl
-        self._login = Login(Auth("t", self.ttl, **self.auth), self.now, None, None)  # type: ignore[arg-type]
+        self._login = Login(VaultSettings(), Auth("t", self.ttl, **self.auth), self.now, None, None)  # type: ignore[arg-type]
 
     @property
     def alive(self) -> bool:
