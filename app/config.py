@@ -1,5 +1,6 @@
 """Which variables steer the service, what are their defaults, and what does each auth method need?"""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -112,17 +114,39 @@ class VaultSettings(BaseModel):
 
 def _resolvable(value: SecretStr, info: ValidationInfo) -> SecretStr:
     """Refuse references that cannot be understood, or that name a Vault which is not there."""
-    vault = info.data.get("vault")
-    for reference in references_in(value.get_secret_value()):
-        if reference.name != MAIN_VAULT:
-            raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {MAIN_VAULT}")
-        if vault is not None and not vault.enabled:
+    references = references_in(value.get_secret_value())
+    if "vaults" not in info.data or "vault" not in info.data:
+        return value  # which Vaults there are is not known: their settings are wrong
+    known = [MAIN_VAULT, *info.data["vaults"]]
+    for reference in references:
+        if reference.name not in known:
+            there = ", ".join(known)
+            raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {there}")
+        if reference.name == MAIN_VAULT and not info.data["vault"].enabled:
             raise ValueError(f"{reference.text}: needs VAULT_ENABLED=true")
+    if len({reference.name for reference in references}) > 1:
+        raise ValueError("refers to more than one Vault: they would not rotate together; make it two entries")
     return value
 
 
+def _is_free(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name in {MAIN_VAULT, "environment", "defaults"}:
+        raise ValueError("cannot be the name of a Vault: use letters and digits, and not vault itself")
+    return name
+
+
+class NamedVaultSettings(VaultSettings):
+    """The `VAULTS__<NAME>__…` variables of one further Vault, for references; declared is enabled."""
+
+    enabled: bool = True
+    secret_path: Paths = ()
+
+
 class _Variables:
-    """Sorts the flat variables into the groups of `Settings`: `VAULT_URL` is `vault.url`, `SECRET_X` is `secrets.x`."""
+    """Sorts the flat variables into the groups of `Settings`.
+
+    `VAULT_URL` is `vault.url`, `SECRET_X` is `secrets.x`, `VAULTS__PARTNER__URL` is `vaults.partner.url`.
+    """
 
     env_vars: Mapping[str, str | None]
 
@@ -133,8 +157,16 @@ class _Variables:
         return {
             **{name: variables[name] for name in Settings.model_fields if name in variables},
             "vault": _group("vault_", variables),
+            "vaults": {
+                name: _group(f"vaults__{name.replace('-', '_')}__", variables) for name in _named_vaults(variables)
+            },
             "secrets": _group("secret_", variables),
         }
+
+
+def _named_vaults(variables: Mapping[str, str]) -> list[str]:
+    found = (re.fullmatch(r"vaults__(.+?)__\w+", name) for name in variables)
+    return sorted({match[1].replace("_", "-") for match in found if match})
 
 
 def _group(prefix: str, variables: Mapping[str, str]) -> dict[str, str]:
@@ -165,6 +197,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
     third_party_url: Address | None = None
     vault: VaultSettings = VaultSettings()
+    vaults: dict[Annotated[str, AfterValidator(_is_free)], NamedVaultSettings] = Field(default_factory=dict)
     secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
 
     @classmethod
@@ -194,15 +227,23 @@ def bad_settings(error: ValidationError, *group: str) -> BadSettings:
     """Turn pydantic's report into one that names the variables and shows no value."""
     return BadSettings(
         [
-            f"{_variable((*group, *problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+            f"{_variable((*group, *problem['loc']))}: {_text(problem)}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
     )
 
 
+def _text(problem: ErrorDetails) -> str:
+    """Return what is wrong; the variables that it mentions are those of the Vault that it is about."""
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["loc"][0] == "vaults":
+        text = text.replace("VAULT_", f"{_variable(problem['loc'][:2])}__")
+    return text
+
+
 def _variable(location: tuple[int | str, ...]) -> str:
     """Name the variable behind a field: `("vault", "url")` is `VAULT_URL`, `("secrets", "x")` is `SECRET_X`."""
-    names = [str(part) for part in location if isinstance(part, str)]
+    names = [str(part) for part in location if isinstance(part, str) and part != "[key]"]
     if names[0] == "secrets":
         names[0] = "secret"
-    return "_".join(names).upper()
+    return ("__" if names[0] == "vaults" else "_").join(names).upper().replace("-", "_")

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app import TITLE, VERSION
 from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
-from app.config import Settings, get_settings
+from app.config import MAIN_VAULT, Settings, get_settings
 from app.errors import BadSettings
 from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SystemExit(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
 
-    store = SecretStore(AppSecrets, sources=["vault"], overrides=local_overrides(settings))
+    store = SecretStore(AppSecrets, sources=[MAIN_VAULT, *settings.vaults], overrides=local_overrides(settings))
     history = partial(recent_values, settings.vault, store)
     signing_keys = Rotating("signing keys", ("jwt_secret",), signing_keys_builder(history))
 
@@ -66,12 +66,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def vault_refresher(settings: Settings, store: SecretStore, rotating: Mapping[str, Rotating[Any]]) -> Refresher:
-    """Return what keeps the store filled from Vault, if there is one, and `rotating` in step with the store."""
-    vault, load = settings.vault, partial(read_vault, settings)
-    if not vault.enabled:
-        return Refresher(store, [], rotating)
-    keeper = Keeper("vault", load, store, interval=vault.refresh_interval, max_staleness=vault.max_staleness)
-    return Refresher(store, [keeper], rotating, upkeep=[TokenKeeper(get_session(vault)).tick])
+    """Return what keeps the store filled from every Vault that is enabled, and `rotating` in step with the store.
+
+    Each Vault has a keeper and a token of its own: one that is down neither delays nor breaks the others.
+    """
+    keepers, upkeep = [], []
+    for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
+        if vault.enabled:
+            load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)
+            keepers.append(Keeper(name, load, store, interval=bounds[0], max_staleness=bounds[1]))
+            upkeep.append(TokenKeeper(get_session(vault)).tick)
+    return Refresher(store, keepers, rotating, upkeep)
 
 
 app = create_app()

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
-from app.config import Settings, VaultSettings, bad_settings, get_settings
+from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings, get_settings
 from app.config_types import vault_path
 from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
 from app.logging_config import get_logger
@@ -72,25 +72,31 @@ def load_vault_secrets(settings: Settings | None = None) -> Snapshot:
     Empty if Vault is disabled and nothing is overridden. Raises a `VaultError` if any path cannot be read.
     """
     settings = settings or get_settings()
-    return merge({"vault": read_vault(settings), "environment": local_overrides(settings)})
+    parts = {name: read_vault(settings, name) for name in (MAIN_VAULT, *settings.vaults)}
+    return merge({**parts, "environment": local_overrides(settings)})
 
 
-def read_vault(settings: Settings) -> tuple[Secret, ...]:
-    """Read what the settings name: every path of `VAULT_SECRET_PATH`, and every `SECRET_<NAME>` that holds references.
+def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...]:
+    """Read what is wanted of one Vault: its `VAULT_SECRET_PATH`, and every `SECRET_<NAME>` that refers to it.
 
     One request a path, however many keys of it are referred to, so that values that belong together rotate together.
     Nothing if Vault is disabled. Raises a `VaultError`; if several things failed, one that lists them all.
     """
-    if not settings.vault.enabled:
+    own = settings.vault if vault == MAIN_VAULT else settings.vaults[vault]
+    if not own.enabled:
         return ()
     texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
-    found = {name: references_in(text) for name, text in texts.items() if references_in(text)}
-    wanted: list[Place] = [(path, None) for path in settings.vault.secret_path]
+    found = {
+        name: references
+        for name, text in texts.items()
+        if (references := references_in(text)) and references[0].name == vault
+    }
+    wanted: list[Place] = [(path, None) for path in own.secret_path]
     wanted += [(reference.resource, reference.version) for references in found.values() for reference in references]
     places = list(dict.fromkeys(wanted))
-    answers = dict(zip(places, _read_each(settings.vault, places), strict=True))
+    answers = dict(zip(places, _read_each(own, places), strict=True))
 
-    main = [answers[path, None] for path in settings.vault.secret_path]
+    main = [answers[path, None] for path in own.secret_path]
     secrets = [answer for answer in main if isinstance(answer, Secret)]
     errors: list[BlueprintError] = [answer for answer in main if isinstance(answer, VaultError)]
     for name, references in found.items():
@@ -187,8 +193,8 @@ def _read_each(settings: VaultSettings, wanted: Sequence[Place]) -> list[Secret 
         except VaultError as error:
             return error
 
-    if len(wanted) == 1:
-        return [read(wanted[0])]
+    if len(wanted) <= 1:
+        return [read(place) for place in wanted]
     with ThreadPoolExecutor(min(len(wanted), POOL_SIZE), thread_name_prefix="vault-read") as pool:
         return list(pool.map(read, wanted))
 

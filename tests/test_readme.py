@@ -14,13 +14,14 @@ from tests.support import ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PHONY = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 TARGETS = set(PHONY[1].split()) if PHONY else set()
+FAMILIES = ("SECRET_", "VAULTS__")
 # what the Makefile, the tests and the compose file read, beside the settings
 OTHER_VARIABLES = {"VAULT_PORT", "VAULT_RUNTIME", "VAULT_IMAGE", "VAULT_TEST_URL", "VAULT_TEST_TOKEN", "VAULT_ADDR"}
 
 
 def settings_variables() -> set[str]:
     """Return the names of all variables that the settings know."""
-    top = {name.upper() for name in Settings.model_fields if name not in {"vault", "secrets"}}
+    top = {name.upper() for name in Settings.model_fields if name not in {"vault", "vaults", "secrets"}}
     return top | {f"VAULT_{name.upper()}" for name in VaultSettings.model_fields}
 
 
@@ -31,8 +32,8 @@ def example_variables() -> dict[str, str]:
 
 
 def test_env_example_has_every_variable_and_no_other() -> None:
-    """`SECRET_…` stands for a family."""
-    named = {name for name in example_variables() if not name.startswith("SECRET_")}
+    """`SECRET_…` and `VAULTS__…` stand for families."""
+    named = {name for name in example_variables() if not name.startswith(FAMILIES)}
     assert named == settings_variables()
 
 
@@ -48,7 +49,7 @@ def test_env_example_shows_the_defaults() -> None:
     """What is commented out is what counts without it."""
     defaults = Settings.model_validate({})
     for name, shown in example_variables().items():
-        if f"\n#{name}=" not in (ROOT / ".env.example").read_text() or name.startswith("SECRET_") or not shown:
+        if f"\n#{name}=" not in (ROOT / ".env.example").read_text() or name.startswith(FAMILIES) or not shown:
             continue
         holder = defaults.vault if name.startswith("VAULT_") else defaults
         default = getattr(holder, name.removeprefix("VAULT_").lower())

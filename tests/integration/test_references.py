@@ -8,6 +8,7 @@ import pytest
 from app.config import Settings, get_settings
 from app.errors import BadSettings, PermissionDenied, SeveralFailed, VersionDeleted
 from app.vault import load_vault_secrets
+from infrastructure.faulty_proxy import Fault, FaultyProxy
 from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
 
 
@@ -144,3 +145,74 @@ def test_references_rotate_with_the_rest(place: Place, tmp_path: Path) -> None:
         rotated = [event for event in service.events if event["event"] == "vault_secrets_rotated"]
     assert [(event["path"], event["new"], event["keys"]) for event in rotated] == [("SECRET_API_KEY", 2, ["api_key"])]
     assert "canary" not in service.output
+
+
+def test_a_further_vault_has_its_own_login_and_does_not_disturb_the_others(
+    vault: Vault, place: Place, tmp_path: Path
+) -> None:
+    """It is down at the start: what comes from the main one is served, and its own arrives when it is there."""
+    path = unique("partner")
+    vault.write(path, {"key": "canary-partner-key"})
+    partner = {name.replace("VAULT_", "VAULTS__BIG_PARTNER__"): value for name, value in place.variables.items()}
+    proxy = FaultyProxy(vault.url, lambda *_: Fault(hang=True))
+    with proxy.running() as url:
+        variables = {
+            **place.variables,
+            **partner,
+            **{
+                f"VAULTS__BIG_PARTNER__{name.removeprefix('VAULT_')}": value
+                for name, value in environment(vault.app_role(path)).items()
+                if name not in {"VAULT_SECRET_PATH", "VAULT_ENABLED"}
+            },
+            "VAULTS__BIG_PARTNER__URL": url,
+            "VAULTS__BIG_PARTNER__TIMEOUT": "0.5",
+            "VAULTS__BIG_PARTNER__REFRESH_INTERVAL": "0.5",
+            "VAULT_REFRESH_INTERVAL": "0.5",
+            "SECRET_API_KEY": f"{{vault://big-partner/{path}/key}}",
+        }
+        variables.pop("VAULTS__BIG_PARTNER__SECRET_PATH")
+        with Service(tmp_path, variables) as service:
+            ready = service.get("/health/ready")
+            assert ready.status_code == 200, "the main Vault has an api_key too"
+            assert "no answer within VAULT_TIMEOUT" in ready.json()["warnings"][0]
+            assert service.post("/token", headers={"X-API-Key": SECRETS["api_key"]}).status_code == 200
+            place.vault.write(place.main, {**SECRETS, "api_key": "canary-rotated-meanwhile"})
+            until(
+                lambda: service.post("/token", headers={"X-API-Key": "canary-rotated-meanwhile"}).status_code == 200,
+                "the main Vault's rotation",
+            )
+            proxy.fault = lambda *_: None
+            until(
+                lambda: service.post("/token", headers={"X-API-Key": "canary-partner-key"}).status_code == 200,
+                "the partner's secret",
+            )
+            assert "warnings" not in service.get("/health/ready").json()
+    assert "canary" not in service.output
+
+
+def test_mistakes_about_a_further_vault_name_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, with the unknown names in references."""
+    for name, value in {
+        "VAULTS__PARTNER__URL": "partner",
+        "VAULTS__PARTNER__AUTH_METHOD": "approle",
+        "VAULTS__VAULT__URL": "http://x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings) as caught:
+        get_settings()
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "VAULTS__PARTNER__URL",
+        "VAULTS__PARTNER__ROLE_ID",
+        "VAULTS__VAULT",
+        "VAULTS__VAULT__TOKEN",
+    ]
+    assert "VAULTS__PARTNER__AUTH_METHOD=approle needs VAULTS__PARTNER__ROLE_ID or" in caught.value.problems[1]
+
+
+def test_a_text_cannot_mix_vaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts would not rotate together."""
+    monkeypatch.setenv("VAULTS__PARTNER__TOKEN", "x")
+    monkeypatch.setenv("VAULT_ENABLED", "true")
+    monkeypatch.setenv("SECRET_URL", "a:{vault://vault/x/y}:{vault://partner/x/y}")
+    with pytest.raises(BadSettings, match="refers to more than one Vault"):
+        get_settings()
