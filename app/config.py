@@ -70,6 +70,7 @@ class VaultSettings(BaseModel):
     fail_fast: bool = False
     refresh_interval: Seconds = 300.0
     max_staleness: Seconds = 86400.0
+    access_mode: Annotated[Literal["read_only", "write_only", "read_and_write"], LowerCase] = "read_only"
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
 
     @field_validator(*{choices[0] for needs in NEEDED.values() for choices in needs})

@@ -15,6 +15,8 @@
         ├── LoginRefused                   wrong or expired credentials
         │   └── WrappingTokenRefused       a wrapped secret id that was used, has expired or is not what it should be
         ├── PermissionDenied               the token is good, its policies do not allow this
+        ├── AccessRefused            403   VAULT_ACCESS_MODE does not allow it; nothing was sent
+        ├── LostRace                 409   somebody else has written a newer version meanwhile
         ├── PathMissing                    no secret at this path
         │   └── VersionDeleted             there was one: deleted or destroyed
         ├── SeveralFailed                  more than one of the others; all are listed
@@ -117,6 +119,18 @@ class WrappingTokenRefused(LoginRefused):
 
 class PermissionDenied(VaultError):
     """The token is good, but its policies do not allow this."""
+
+
+class AccessRefused(VaultError):
+    """`VAULT_ACCESS_MODE` does not allow it; nothing was sent."""
+
+    status = 403
+
+
+class LostRace(VaultError):
+    """Somebody else has written a newer version than the one that was to be changed."""
+
+    status = 409
 
 
 class PathMissing(VaultError):

@@ -2,6 +2,7 @@
 
     get_vault_client()      an authenticated hvac client
     read_secret(path, key)  one secret, or one of its values
+    get_writer()            write, patch, delete, …, where VAULT_ACCESS_MODE allows it
     load_vault_secrets()    all that the settings name, as one mapping
 
 The process has one session, and so one login and one token, for each Vault that it is configured for.
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
+from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings, get_settings
 from app.config_types import vault_path
 from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
@@ -64,6 +66,11 @@ def read_secret(path: str | None = None, key: str | None = None) -> Any:
         held = ", ".join(sorted(values)) or "none"
         raise KeyMissing(where, f"there is no key {key!r} in it; its keys: {held}", "Check the key, or add it.")
     return values[key]
+
+
+def get_writer() -> VaultKVWriter:
+    """Return what changes secrets below `VAULT_MOUNT_POINT`; `VAULT_ACCESS_MODE` must allow it."""
+    return VaultKVWriter(get_session(get_settings().vault))
 
 
 def load_vault_secrets(settings: Settings | None = None) -> Snapshot:

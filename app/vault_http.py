@@ -32,7 +32,9 @@ from app.errors import (
 )
 
 # What Vault says, and what we say of it: its own words are not passed on, since they may repeat what was sent.
+STALE_WRITE = "a newer version was written meanwhile"
 KNOWN_CAUSES = {
+    "check-and-set parameter": STALE_WRITE,
     "no handler for route": "nothing is mounted there",
     "namespace not found": "there is no such namespace",
     "missing secret_id": "the role wants a secret id, and there is none",

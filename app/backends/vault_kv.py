@@ -11,7 +11,15 @@ import hvac
 import hvac.exceptions
 
 from app.backends.protocol import Secret
-from app.errors import PathMissing, PermissionDenied, UnexpectedAnswer, VaultError, VersionDeleted, WrongKVVersion
+from app.errors import (
+    AccessRefused,
+    PathMissing,
+    PermissionDenied,
+    UnexpectedAnswer,
+    VaultError,
+    VersionDeleted,
+    WrongKVVersion,
+)
 from app.vault_http import not_vault, quoted
 from app.vault_session import VaultSession
 
@@ -26,6 +34,8 @@ class VaultKV:
     def read(self, path: str, version: int | None = None) -> Secret:
         """Read the secret at `path`, by default its latest version: one request."""
         where = f"{self._mount_point}/{path}"
+        if self._session.settings.access_mode == "write_only":
+            raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
         kv_version = self._version()
         api_path = f"{self._mount_point}/data/{path}" if kv_version == "2" else where
         try:

@@ -1,0 +1,116 @@
+"""How are secrets written to Vault's KV engine?
+
+Rests on `POST`, `PATCH` and `DELETE <mount>/data/<path>`, `POST <mount>/undelete|destroy/<path>`, `LIST` and
+`GET <mount>/metadata/<path>` (KV version 2), and on `POST`, `DELETE` and `LIST <mount>/<path>` (version 1, which has no
+versions: what needs them is refused with a clear error).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hvac
+
+from app.backends.vault_kv import VaultKV
+from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, WrongKVVersion
+from app.vault_http import STALE_WRITE, data_of, quoted
+
+TRIES = 3  # to patch by reading and writing, while others write too
+
+
+class VaultKVWriter(VaultKV):
+    """The secrets below one mount point, to be changed; every call is one request unless it says otherwise."""
+
+    def write(self, path: str, data: Mapping[str, Any], cas: int | None = None) -> int | None:
+        """Write a whole secret; return its new version (None in KV version 1).
+
+        With `cas`, only if that is still the current version (0: only if there is none); else `LostRace`.
+        """
+        if self._version() == "1":
+            self._refuse_in_version_1(path, "check-and-set", unless=cas is None)
+            self._send(path, "update", "post", path, json=dict(data))
+            return None
+        body = {"data": dict(data), "options": {} if cas is None else {"cas": cas}}
+        return self._new_version(self._changing(path, cas, "update", "post", body))
+
+    def patch(self, path: str, changes: Mapping[str, Any]) -> int:
+        """Change some keys of a secret and keep the others; None removes a key. Returns the new version.
+
+        Vault merges where the token has the capability `patch`; otherwise this reads, merges and writes with
+        check-and-set: a second and a third request, again if somebody else was faster, and `LostRace` in the end.
+        """
+        self._refuse_in_version_1(path, "a patch")
+        try:
+            return self._new_version(self._changing(path, None, "patch", "patch", {"data": dict(changes)}))
+        except PermissionDenied:
+            pass
+        for attempt in range(1, TRIES + 1):
+            held = self.read(path)
+            merged = {name: value for name, value in {**held.data, **changes}.items() if value is not None}
+            try:
+                return self.write(path, merged, cas=held.version) or 0
+            except LostRace:
+                if attempt == TRIES:
+                    raise
+        raise AssertionError  # the loop has returned or raised
+
+    def delete(self, path: str) -> None:
+        """Delete the latest version; `undelete` brings it back (in KV version 1: nothing does)."""
+        self._send(path, "delete", "delete", path if self._version() == "1" else f"data/{path}")
+
+    def undelete(self, path: str, versions: Sequence[int]) -> None:
+        """Bring deleted versions back."""
+        self._refuse_in_version_1(path, "undelete")
+        self._send(path, "update", "post", f"undelete/{path}", json={"versions": list(versions)})
+
+    def destroy(self, path: str, versions: Sequence[int]) -> None:
+        """Destroy versions for good."""
+        self._refuse_in_version_1(path, "destroy")
+        self._send(path, "update", "post", f"destroy/{path}", json={"versions": list(versions)})
+
+    def list(self, path: str = "") -> list[str]:
+        """Return the names below a path, folders with a closing slash; none if there is no such folder."""
+        where = path if self._version() == "1" else f"metadata/{path}"
+        try:
+            answer = self._send(path, "list", "list", where)
+        except PathMissing:
+            return []
+        return [str(name) for name in data_of(answer).get("keys", ())]
+
+    def metadata(self, path: str) -> dict[str, Any]:
+        """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
+        self._refuse_in_version_1(path, "metadata")
+        return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+
+    def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
+        headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
+        try:
+            return self._send(path, capability, method, f"data/{path}", json=body, headers=headers)
+        except BadRequest as error:
+            if error.cause != STALE_WRITE:
+                raise
+            current = self.metadata(path).get("current_version", 0)
+            cause = f"version {cas} is not the current one any more, {current} is"
+            raise LostRace(f"{self._mount_point}/{path}", cause, "Read it again, and repeat the change.") from None
+
+    def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
+        settings, api_path = self._session.settings, f"{self._mount_point}/{where}"
+        if settings.access_mode == "read_only" and capability not in {"read", "list"}:
+            remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
+            raise AccessRefused(f"{self._mount_point}/{path}", "VAULT_ACCESS_MODE is read_only", remedy)
+
+        def send(client: hvac.Client) -> Any:
+            return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)
+
+        subject = f"{self._mount_point}/{path}"
+        try:
+            return self._session.call(subject, send)
+        except PermissionDenied:
+            raise self._denied(subject, api_path, capability) from None
+
+    def _new_version(self, answer: Any) -> int:
+        return int(data_of(answer).get("version", 0))
+
+    def _refuse_in_version_1(self, path: str, what: str, *, unless: bool = False) -> None:
+        if not unless and self._version() == "1":
+            cause = f"KV version 1 keeps no versions, so {what} is not possible there"
+            raise WrongKVVersion(f"{self._mount_point}/{path}", cause, "Use a KV version 2 mount, or write it whole.")

@@ -1,0 +1,164 @@
+"""Writing to a real server: nothing is lost, nobody is overtaken unseen, and what is not allowed is not sent."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from app.backends.vault_kv_writer import VaultKVWriter
+from app.config import VaultSettings
+from app.errors import AccessRefused, LostRace, PathMissing, PermissionDenied, VersionDeleted, WrongKVVersion
+from app.vault import get_session, get_writer
+from tests.support import Vault, unique
+
+EVERYTHING = """
+path "secret/data/{path}" {{ capabilities = ["create", "read", "update", "delete"{more}] }}
+path "secret/+/{path}" {{ capabilities = ["create", "read", "update", "delete", "list"] }}
+path "sys/capabilities-self" {{ capabilities = ["update"] }}
+path "auth/token/lookup-self" {{ capabilities = ["read"] }}
+"""
+
+
+def writer_of(vault: Vault, **more: Any) -> VaultKVWriter:
+    """Return a writer with the root token."""
+    raw = {"enabled": True, "url": vault.url, "token": vault.root_token, "access_mode": "read_and_write", **more}
+    return VaultKVWriter(get_session(VaultSettings.model_validate(raw)))
+
+
+@pytest.fixture
+def writer(vault: Vault) -> VaultKVWriter:
+    """Return a writer that may do everything."""
+    return writer_of(vault)
+
+
+def test_what_is_written_can_be_read(writer: VaultKVWriter) -> None:
+    """With the version that the write returned."""
+    path = unique("written")
+    assert writer.write(path, {"a": 1, "b": "x"}) == 1
+    assert writer.write(path, {"a": 2}) == 2
+    assert (writer.read(path).data, writer.read(path).version) == ({"a": 2}, 2)
+    assert writer.read(path, 1).data == {"a": 1, "b": "x"}
+
+
+def test_check_and_set_protects_against_a_lost_update(writer: VaultKVWriter) -> None:
+    """The error has the current version."""
+    path = unique("cas")
+    assert writer.write(path, {"a": 1}, cas=0) == 1
+    with pytest.raises(LostRace, match="version 0 is not the current one any more, 1 is"):
+        writer.write(path, {"a": 2}, cas=0)
+    assert writer.write(path, {"a": 2}, cas=1) == 2
+
+
+@pytest.mark.parametrize("more", ["", ', "patch"'], ids=["by reading and writing", "by Vault"])
+def test_a_patch_keeps_the_siblings(vault: Vault, more: str) -> None:
+    """Whoever merges: Vault, where the token may patch, or we, with check-and-set."""
+    path = unique("patched")
+    vault.write(path, {"a": 1, "b": 2, "gone": 3})
+    raw = vault.app_role(path, policy=EVERYTHING.replace("{more}", more))
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate({**raw, "access_mode": "read_and_write"})))
+    with vault.audited() as calls:
+        assert writer.patch(path, {"b": "new", "c": True, "gone": None}) == 2
+    assert writer.read(path).data == {"a": 1, "b": "new", "c": True}
+    assert ("patch" in {operation for operation, _ in calls}) or not more
+
+
+def test_patches_at_the_same_time_lose_nothing(vault: Vault) -> None:
+    """Each changes its own key; whoever was overtaken reads and merges again."""
+    path = unique("contended")
+    vault.write(path, {"start": 0})
+    raw = vault.app_role(path, policy=EVERYTHING.replace("{more}", ""))
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate({**raw, "access_mode": "read_and_write"})))
+
+    def add(n: int) -> bool:
+        try:
+            writer.patch(path, {f"key{n}": n})
+        except LostRace:
+            return False
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        added = list(pool.map(add, range(9)))
+    assert writer.read(path).data == {"start": 0} | {f"key{n}": n for n, done in enumerate(added) if done}
+
+
+def test_a_version_can_be_deleted_brought_back_and_destroyed(writer: VaultKVWriter) -> None:
+    """And the metadata tells."""
+    path = unique("deleted")
+    writer.write(path, {"a": 1})
+    writer.delete(path)
+    with pytest.raises(VersionDeleted):
+        writer.read(path)
+    writer.undelete(path, [1])
+    assert writer.read(path).data == {"a": 1}
+    writer.destroy(path, [1])
+    with pytest.raises(VersionDeleted, match="destroyed"):
+        writer.read(path)
+    assert writer.metadata(path)["versions"]["1"]["destroyed"]
+
+
+def test_names_are_listed(writer: VaultKVWriter) -> None:
+    """Folders with a slash; a folder that is not there is empty."""
+    folder = unique("folder")
+    writer.write(f"{folder}/b c", {"a": 1})
+    writer.write(f"{folder}/sub/a", {"a": 1})
+    assert writer.list(folder) == ["b c", "sub/"]
+    assert writer.list(unique("nowhere")) == []
+
+
+def test_what_the_access_mode_forbids_is_not_sent(vault: Vault) -> None:
+    """Neither a write in read_only, which is the default, nor a read in write_only."""
+    path = unique("guarded")
+    reader, blind = writer_of(vault, access_mode="read_only"), writer_of(vault, access_mode="write_only")
+    assert VaultSettings().access_mode == "read_only"
+    with vault.audited() as calls:
+        for forbidden in (
+            lambda: reader.write(path, {}),
+            lambda: reader.patch(path, {}),
+            lambda: reader.delete(path),
+            lambda: reader.undelete(path, [1]),
+            lambda: reader.destroy(path, [1]),
+            lambda: blind.read(path),
+        ):
+            with pytest.raises(AccessRefused, match="VAULT_ACCESS_MODE"):
+                forbidden()
+    assert calls == []
+    assert blind.write(path, {"a": 1}) == 1
+
+
+def test_a_denied_write_names_the_missing_capability(vault: Vault) -> None:
+    """And the line that the policy lacks."""
+    path = unique("readable")
+    raw = {**vault.app_role(path), "access_mode": "read_and_write"}
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate(raw)))
+    with pytest.raises(PermissionDenied, match=r"lacks the capability update \(it has: read\)"):
+        writer.write(path, {"a": 1})
+
+
+def test_version_1_does_what_it_can_and_says_what_it_cannot(vault: Vault) -> None:
+    """Whole secrets, listing, deleting; no versions."""
+    mount_point = unique("kv1")
+    vault.client.sys.enable_secrets_engine("kv", path=mount_point, options={"version": "1"})
+    writer = writer_of(vault, mount_point=mount_point, kv_version="1")
+    assert writer.write("x", {"a": 1}) is None
+    assert writer.read("x").data == {"a": 1}
+    assert writer.list() == ["x"]
+    for impossible in (
+        lambda: writer.write("x", {}, cas=1),
+        lambda: writer.patch("x", {"b": 1}),
+        lambda: writer.undelete("x", [1]),
+        lambda: writer.destroy("x", [1]),
+        lambda: writer.metadata("x"),
+    ):
+        with pytest.raises(WrongKVVersion, match="KV version 1 keeps no versions"):
+            impossible()
+    writer.delete("x")
+    with pytest.raises(PathMissing):
+        writer.read("x")
+
+
+def test_the_settings_decide(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`get_writer` takes no arguments."""
+    monkeypatch.setenv("VAULT_URL", vault.url)
+    monkeypatch.setenv("VAULT_TOKEN", vault.root_token)
+    monkeypatch.setenv("VAULT_ACCESS_MODE", "READ_AND_WRITE")
+    assert get_writer().write(unique("x"), {"a": 1}) == 1
