@@ -80,12 +80,10 @@ rename: $(STAMP) ## make the clone your own project: make rename NAME=my-service
 $(STAMP): requirements/dev.txt requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed; name it with PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	@echo 'setup: installing the hash-pinned requirements into $(VENV)'
-	@if command -v uv > /dev/null; then \
-	  uv venv --quiet --clear --python $(PYTHON) $(VENV) && installer='uv pip install --quiet --python $(BIN)/python'; \
-	else \
-	  $(PYTHON) -m venv --clear $(VENV); export PIP_DISABLE_PIP_VERSION_CHECK=1; installer='$(BIN)/python -m pip install --quiet'; \
-	  if $$installer --require-hashes -r requirements/uv.txt 2> $(VENV)/uv.log; then \
-	    installer='$(BIN)/uv pip install --quiet --python $(BIN)/python'; \
-	  else echo 'setup: no uv ($(VENV)/uv.log says why), so pip it is'; fi; \
-	fi && $$installer --require-hashes -r requirements/dev.txt
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1; lock='--require-hashes -r requirements/dev.txt'; \
+	into='uv pip install --quiet --python $(BIN)/python'; \
+	if command -v uv > /dev/null; then uv venv --quiet --clear --python $(PYTHON) $(VENV) && $$into $$lock && exit; fi; \
+	$(PYTHON) -m venv --clear $(VENV) || exit; pip='$(BIN)/python -m pip install --quiet'; \
+	if $$pip --require-hashes -r requirements/uv.txt 2> $(VENV)/uv.log && $(BIN)/$$into $$lock 2>> $(VENV)/uv.log; then exit; fi; \
+	echo 'setup: not with uv ($(VENV)/uv.log says why), so with pip'; $$pip $$lock
 	@touch $@

@@ -47,7 +47,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     store = SecretStore(AppSecrets, sources=[MAIN_VAULT, *settings.vaults], overrides=local_overrides(settings))
     history = partial(recent_values, settings.vault, store)
-    signing_keys = Rotating("signing keys", ("jwt_secret",), signing_keys_builder(history))
+    signing_keys = Rotating(
+        "signing keys", ("jwt_secret",), signing_keys_builder(history, settings.vault.refresh_interval)
+    )
 
     app = FastAPI(title=TITLE, version=VERSION, lifespan=lifespan)
     app.state.settings = settings
@@ -75,7 +77,7 @@ def vault_refresher(settings: Settings, store: SecretStore, rotating: Mapping[st
         if vault.enabled:
             load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)
             keepers.append(Keeper(name, load, store, interval=bounds[0], max_staleness=bounds[1]))
-            upkeep.append(TokenKeeper(get_session(vault)).tick)
+            upkeep.append(TokenKeeper(partial(get_session, vault)).tick)
     return Refresher(store, keepers, rotating, upkeep)
 
 

@@ -5,8 +5,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -78,7 +79,8 @@ class Keeper:
             pause = pause_after(self._failures, self._jitter)
             return min(pause, self._interval) if self._interval else pause
         if self._store.problems:
-            return self._jitter(LONGEST_PAUSE / 2, LONGEST_PAUSE)
+            pause = self._jitter(LONGEST_PAUSE / 2, LONGEST_PAUSE)
+            return min(pause, self._interval) if self._interval else pause
         if not self._interval:
             return None
         now = self._clock()
@@ -134,6 +136,8 @@ class Refresher:
         self.keepers = keepers
         self.rotating = rotating
         self._upkeep = upkeep
+        self._running: asyncio.Task[tuple[Change, ...]] | None = None
+        self._next: asyncio.Task[tuple[Change, ...]] | None = None
 
     @asynccontextmanager
     async def running(self, *, fail_fast: bool) -> AsyncIterator[None]:
@@ -145,20 +149,29 @@ class Refresher:
         if fail_fast:
             self.raise_fault()
         tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self.keepers]
-        tasks += [asyncio.create_task(_call_again_and_again(tick)) for tick in self._upkeep]
+        tasks += [asyncio.create_task(_again_and_again(partial(asyncio.to_thread, tick))) for tick in self._upkeep]
+        tasks.append(asyncio.create_task(_again_and_again(self._rebuild_what_failed)))
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-            for each in self.rotating.values():
-                await each.aclose()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(each.aclose() for each in self.rotating.values()))
 
     async def refresh(self) -> tuple[Change, ...]:
-        """Carry out one round of every source now, side by side; return what changed."""
+        """Carry out one round of every source, side by side; return what changed.
+
+        However many ask at once, one round is under way and one more is to come, for all who asked meanwhile.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._refresh_after(self._running))
+        return await asyncio.shield(self._next)
+
+    async def _refresh_after(self, running: asyncio.Task[tuple[Change, ...]] | None) -> tuple[Change, ...]:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
         rounds = await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in self.keepers))
         await self._follow()
         return tuple(change for changes in rounds for change in changes)
@@ -181,12 +194,19 @@ class Refresher:
         secrets = self.store.snapshot()
         await asyncio.gather(*(each.follow(secrets) for each in self.rotating.values()))
 
+    async def _rebuild_what_failed(self) -> float:
+        """Try again also where no round comes any more; a round does so anyway."""
+        if any(each.fault for each in self.rotating.values()):
+            await self._follow()
+        return LONGEST_PAUSE / 2
 
-async def _call_again_and_again(tick: Callable[[], float]) -> None:
+
+async def _again_and_again(tick: Callable[[], Awaitable[float]]) -> None:
+    """Call `tick` for ever, after the pause that it asks for; a bug must not end that."""
     while True:
         try:
-            pause = await asyncio.to_thread(tick)
-        except Exception as error:  # noqa: BLE001 - a bug must not end it
+            pause = await tick()
+        except Exception as error:  # noqa: BLE001
             log.error("upkeep_failed", **where_raised(error))  # noqa: TRY400 - no messages: they may hold values
             pause = LONGEST_PAUSE
         await asyncio.sleep(pause)

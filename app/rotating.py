@@ -14,6 +14,8 @@ from app.logging_config import get_logger
 
 T = TypeVar("T")
 
+LIMIT = 10.0  # seconds for building and checking
+
 log = get_logger(__name__)
 
 
@@ -34,8 +36,9 @@ async def _nothing(_value: object) -> None:
 class Rotating(Generic[T]):
     """An object built from secrets (an engine, a client, a set of keys) that is rebuilt when they change.
 
-    The new object is built and checked before anybody gets it. If that fails, the old one stays, `fault` says why, and
-    the next `follow` tries again. The old object is closed when its last user has given it back.
+    The new object is built and checked before anybody gets it. If that fails, or takes longer than `LIMIT`, the old one
+    stays, `fault` says why, and the next `follow` tries again. The old object is closed when its last user has given it
+    back.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Rotating(Generic[T]):
         *,
         check: Callable[[T], Awaitable[None]] = _nothing,
         close: Callable[[T], Awaitable[None]] = _nothing,
+        limit: float = LIMIT,
     ) -> None:
         """Take the names of the secrets that the object `needs`, and how to make one of them.
 
@@ -57,8 +61,15 @@ class Rotating(Generic[T]):
         self._build = build
         self._check = check
         self._close = close
+        self._limit = limit
         self._held: _Held[T] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there is an object to borrow."""
+        return self._held is not None
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[T]:
@@ -75,7 +86,7 @@ class Rotating(Generic[T]):
             yield held.value
         finally:
             held.users -= 1
-            await self._close_if_idle(held)
+            self._close_if_idle(held)
 
     async def follow(self, secrets: Mapping[str, Any]) -> None:
         """Rebuild the object if its secrets have changed since it was built."""
@@ -87,34 +98,55 @@ class Rotating(Generic[T]):
             if old is not None and old.secrets == needed:
                 self.fault = None
                 return
-            try:
+            value = await self._built(needed, old)
+            if value is None:
+                return
+            self._held = _Held(value[0], needed)
+            log.info("object_rotated" if old else "object_built", object=self.name)
+            if old is not None:
+                self._retire(old)
+
+    async def aclose(self) -> None:
+        """Close the object, when its last user is done; wait for all closing that is under way."""
+        async with self._one_at_a_time:
+            last, self._held = self._held, None
+            if last is not None:
+                self._retire(last)
+        await asyncio.gather(*self._closing)
+
+    async def _built(self, needed: dict[str, Any], old: _Held[T] | None) -> tuple[T] | None:
+        """Build and check; return None after a failure, which is remembered in `fault`."""
+        try:
+            async with asyncio.timeout(self._limit):
                 value = await self._build(needed, old.value if old else None)
                 try:
                     await self._check(value)
                 except BaseException:
-                    await self._close(value)
+                    self._retire(_Held(value, needed))
                     raise
-            except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the old object stays
-                self.fault = type(error).__name__
-                log.warning("rotation_failed", object=self.name, error=self.fault, kept=old is not None)
-                return
-            self.fault = None
-            self._held = _Held(value, needed)
-            log.info("object_rotated" if old else "object_built", object=self.name)
-            if old is not None:
-                old.retired = True
-                await self._close_if_idle(old)
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is we who are to end, not something that the user's code has started
+            self.fault = type(error).__name__
+            log.warning("rotation_failed", object=self.name, error=self.fault, kept=old is not None)
+            return None
+        self.fault = None
+        return (value,)
 
-    async def aclose(self) -> None:
-        """Close the object; nobody uses it any more."""
-        if (last := self._held) is not None:
-            self._held = None
-            await self._close(last.value)
+    def _retire(self, held: _Held[T]) -> None:
+        held.retired = True
+        self._close_if_idle(held)
 
-    async def _close_if_idle(self, held: _Held[T]) -> None:
-        if not (held.retired and held.users == 0):
-            return
+    def _close_if_idle(self, held: _Held[T]) -> None:
+        """Close in a task of its own: the last user's request neither waits for it nor, if cancelled, breaks it off."""
+        if held.retired and held.users == 0:
+            task = asyncio.create_task(self._close_quietly(held.value))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_quietly(self, value: T) -> None:
         try:
-            await self._close(held.value)
-        except Exception as error:  # noqa: BLE001 - the new object is in force already
+            await self._close(value)
+        except Exception as error:  # noqa: BLE001 - nobody needs the object any more
             log.warning("object_close_failed", object=self.name, error=type(error).__name__)

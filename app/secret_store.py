@@ -106,20 +106,29 @@ class SecretStore(_SecretMapping):
         """Return the secrets in force as one unchanging whole."""
         return self._snapshot
 
+    def would_take(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Tell whether these values hold one for `name` that is as declared."""
+        return name in values and name not in broken_secrets(self._declared, values)
+
     def publish(self, source: str, secrets: Iterable[Secret]) -> tuple[Change, ...]:
         """Put what `source` holds now in place of what it held before, and return what changed by that.
 
         Raises `SecretsIncomplete`, and changes nothing, if a declared secret that is held now would be lost or
-        malformed. At the first time there is nothing to lose: what is not in order is left out, and listed in
-        `problems`.
+        malformed, or if the declaration as a whole would break. What was not in order before is left out, and listed
+        in `problems`.
         """
         with self._publishing:
             before = self._parts.get(source, ())
             parts = {**self._parts, source: tuple(secrets)}
             merged = merge(parts)
             problems = broken_secrets(self._declared, merged)
-            worse = {name: problem for name, problem in problems.items() if name in self._snapshot}
-            if worse and before:
+            lost = {name for name, origin in self._snapshot.origins.items() if before or origin.source != "defaults"}
+            worse = {
+                name: problem
+                for name, problem in problems.items()
+                if name in lost or (before and name not in self.problems)
+            }
+            if worse:
                 raise SecretsIncomplete(worse)
             self._parts = parts
             self._snapshot = Snapshot(

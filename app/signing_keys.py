@@ -15,6 +15,7 @@ import jwt
 from app import NAME
 
 TOKEN_LIFETIME = 900  # seconds
+LEEWAY = 30  # seconds by which the clocks of instances may differ
 ALGORITHM = "HS256"
 
 
@@ -36,31 +37,41 @@ class SigningKeys:
         for key in (self.current, *(key for key, until in self.former if now < until)):
             try:
                 claims: dict[str, Any] = jwt.decode(
-                    token, key, [ALGORITHM], issuer=NAME, options={"require": ["iss", "sub", "iat", "exp"]}
+                    token,
+                    key,
+                    [ALGORITHM],
+                    issuer=NAME,
+                    leeway=LEEWAY,
+                    options={"require": ["iss", "sub", "iat", "exp"]},
                 )
-            except jwt.InvalidSignatureError:
+            except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
                 continue
             return claims
         raise jwt.InvalidSignatureError
 
-    def rotated(self, secret: str) -> "SigningKeys":
-        """Return keys that sign with `secret`; the one in force so far goes on verifying for a while."""
+    def rotated(self, secret: str, keep: float) -> "SigningKeys":
+        """Return keys that sign with `secret`; the one in force so far goes on verifying for `keep` seconds."""
         now = time.time()
         kept = [(key, until) for key, until in self.former if now < until and key != secret]
-        return SigningKeys(secret, ((self.current, now + TOKEN_LIFETIME), *kept))
+        return SigningKeys(secret, ((self.current, now + keep), *kept))
 
 
 def signing_keys_builder(
-    history: Callable[[str, float], Iterable[Any]],
+    history: Callable[[str, float], Iterable[Any]], refresh_interval: float
 ) -> Callable[[Mapping[str, Any], SigningKeys | None], Any]:
-    """Return the builder for `Rotating`; `history(name, seconds)` gives the values that a secret had of late."""
+    """Return the builder for `Rotating`; `history(name, seconds)` gives the values that a secret had of late.
+
+    Another instance may sign with the old secret until its next refresh, and clocks differ a little: a former secret
+    counts for so much longer than a token lives.
+    """
+    keep = TOKEN_LIFETIME + 1.1 * refresh_interval + 2 * LEEWAY
 
     async def build(secrets: Mapping[str, Any], old: SigningKeys | None) -> SigningKeys:
         secret = secrets["jwt_secret"]
         if old is not None:
-            return old.rotated(secret)
-        until = time.time() + TOKEN_LIFETIME
-        former = await asyncio.to_thread(history, "jwt_secret", TOKEN_LIFETIME)
+            return old.rotated(secret, keep)
+        until = time.time() + keep
+        former = await asyncio.to_thread(history, "jwt_secret", keep)
         return SigningKeys(secret, tuple((key, until) for key in former if isinstance(key, str) and key != secret))
 
     return build

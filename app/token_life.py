@@ -47,8 +47,11 @@ class TokenHolder(Protocol):
 class TokenKeeper:
     """Keeps the token of one session alive."""
 
-    def __init__(self, holder: TokenHolder, jitter: Callable[[float, float], float] = random.uniform) -> None:
-        self._holder = holder
+    def __init__(
+        self, find_holder: Callable[[], TokenHolder], jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._find_holder = find_holder
+        self._holder: TokenHolder
         self._jitter = jitter
         self._login: Login | None = None
         self._full_ttl = 0.0
@@ -57,6 +60,7 @@ class TokenKeeper:
 
     def tick(self) -> float:
         """Do what is due now; return how many seconds to wait before the next tick. Raises no `VaultError`."""
+        self._holder = self._find_holder()  # each time: a service that is started again has a new session
         login = self._holder.current()
         if login is None:
             return 1.0

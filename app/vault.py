@@ -171,15 +171,19 @@ def recent_values(settings: VaultSettings, store: SecretStore, name: str, second
     kv, since = VaultKV(get_session(settings)), time.time() - seconds
     version, created_at = origin.version or 0, origin.created_at or 0.0
     values: list[Any] = []
-    while version > 1 and created_at > since and len(values) < MOST_VERSIONS:
-        version -= 1
-        try:
-            secret = kv.read(origin.path, version)
-        except VaultError as error:
-            log.warning("former_version_unavailable", path=origin.path, version=version, error=type(error).__name__)
+    for earlier in range(version - 1, max(0, version - 1 - MOST_VERSIONS), -1):
+        if created_at < since:
             break
-        values.append(secret.data.get(name))
+        try:
+            secret = kv.read(origin.path, earlier)
+        except VersionDeleted:
+            continue
+        except VaultError as error:
+            log.warning("former_version_unavailable", path=origin.path, version=earlier, error=type(error).__name__)
+            break
         created_at = secret.created_at or 0.0
+        if store.would_take(name, secret.data):  # what would be refused was never in force
+            values.append(secret.data[name])
     return values
 
 

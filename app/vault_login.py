@@ -9,7 +9,8 @@ from app.auth_methods import Auth, AuthMethod
 from app.config import VaultSettings
 from app.errors import BadRequest, LoginRefused, PathMissing, PermissionDenied, VaultError
 from app.logging_config import get_logger
-from app.vault_http import data_of, open_http, vault_client, vault_errors
+from app.vault_errors import data_of, vault_errors
+from app.vault_http import open_http, vault_client
 
 log = get_logger(__name__)
 

@@ -20,7 +20,7 @@ from app.auth_methods import Auth, auth_method
 from app.config import VaultSettings
 from app.errors import LoginRefused, PermissionDenied, VaultError, VaultTLSFailed, VaultUnreachable
 from app.logging_config import get_logger
-from app.vault_http import data_of, vault_errors
+from app.vault_errors import data_of, vault_errors
 from app.vault_login import Login, end_login, log_in, unusable
 
 T = TypeVar("T")

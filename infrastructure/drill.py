@@ -1,13 +1,14 @@
 """Does the service keep its promise when Vault does its worst? `make drill` puts load on it and finds out.
 
 The promise: while secrets are held, no fault of Vault's fails a single request; and what is broken heals by itself,
-within one refresh interval plus the longest pause plus one time-out. The drill ends with a table, and with a failure if
-a promise was broken or a secret appeared in the service's log.
+within one refresh interval plus the longest pause plus one time-out plus a second. The drill ends with a table and with
+a failure if a promise was broken, if a fault left no mark, or if a secret appeared in the service's log.
 """
 
 import argparse
 import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -29,6 +30,27 @@ from infrastructure.raft import Cluster
 INTERVAL, TIMEOUT = 2.0, 1.0  # seconds: the service's refresh interval and VAULT_TIMEOUT
 TOKEN_TTL, TOKEN_MAX_TTL = 6, 10  # seconds
 HEALS_WITHIN = INTERVAL * 1.1 + INTERVAL + TIMEOUT + 1.0  # the last second is for a busy machine
+# what must be seen while a fault lasts, in /health/ready or as an event in the log: that it really took place
+SEEN = {
+    "KV rotation": "vault_secrets_rotated",
+    "rotation to a broken value": "jwt_secret",
+    "path deleted": "was deleted",
+    "token revoked": "token_rejected",
+    "max TTL": "token_renewed",
+    "policy removed": "permission denied",
+    "secret id": "token_obtained",
+    "Vault stopped": "HTTP 502",
+    "Vault sealed": "Vault is sealed",
+    "slow": "delayed",
+    "429": "too many requests",
+    "500": "HTTP 500",
+    "503": "HTTP 503",
+    "no answer": "no answer within VAULT_TIMEOUT",
+    "connections reset": "no connection",
+    "bodies cut": "no connection",
+    "time jumps": "token_obtained",
+    "leader": "another leads",
+}
 HOLD = 2 * INTERVAL  # how long a fault lasts
 SHORT = ("KV rotation", "rotation to a broken value", "token revoked", "Vault sealed", "no answer at all")
 POLICY = """
@@ -47,21 +69,23 @@ class Row:
     failed: int
     healed: float | None  # seconds after the fault was over; None: not in time
     said: str
+    seen: bool = True  # the fault left its mark
 
     @property
     def is_bad(self) -> bool:
         """Whether a promise was broken."""
-        return bool(self.failed) or self.healed is None or self.healed > HEALS_WITHIN
+        return bool(self.failed) or not self.seen or self.healed is None or self.healed > HEALS_WITHIN
 
 
 class Load:
-    """Callers that use the secrets without pause: with a token that was signed before every fault, and with the key."""
+    """Callers that use the secrets without pause: with a token that was signed before the fault, and with the key."""
 
     def __init__(self, service: Service, keys: list[str], threads: int = 4) -> None:
         self._service = service
         self.keys = keys  # those that may be in force; during a rotation either is right
         self.sent = self.failed = 0
         self.failures: list[str] = []
+        self.row = 0  # counts the faults: each thread takes one token for each
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(threads)]
@@ -80,13 +104,14 @@ class Load:
 
     def _call(self) -> None:
         with requests.Session() as http:
-            token = ""
+            token, row = "", -1
             for n in itertools.count():
                 if self._done.is_set():
                     return
                 try:
-                    if n % 10 == 0:
-                        token = self._token(http) or token
+                    if n % 10 == 0 or row != self.row:
+                        fresh = self._token(http)
+                        token, row = (fresh or token, self.row) if row != self.row else (token, row)
                     headers = {"Authorization": f"Bearer {token}"}
                     self._count(http.get(f"{self._service.url}/me", headers=headers, timeout=DEADLINE))
                 except requests.RequestException as error:
@@ -121,6 +146,7 @@ class Drill:
         stack.callback(self.cluster.stop)
         self.root = self.cluster.client()
         self.version = 0
+        self.marks = ""  # what the drill itself has seen of a fault
         self.values: list[str] = []  # every secret that there ever was: none may appear in the log
         self._prepare()
         # with three nodes, the service talks to one that does not lead, so that the leader can be killed
@@ -155,7 +181,8 @@ class Drill:
     def _writable(self) -> bool:
         try:
             self.rotate()
-        except hvac.exceptions.VaultError:  # it is being set up
+        except (hvac.exceptions.VaultError, requests.RequestException):  # it is being set up, or led by another node
+            self.root = self.cluster.client()
             return False
         return True
 
@@ -172,7 +199,7 @@ class Drill:
         self.version = n
         self.values[-2:] = [self.values[-1], self.values[-2]]  # the API key last
         if hasattr(self, "load") and not broken:
-            self.load.keys = [*self.load.keys[-1:], values["api_key"]]
+            self.load.keys = [*self.load.keys[-2:], values["api_key"]]
 
     def new_secret_id(self) -> None:
         """Put a new secret id into the file, and destroy the old one."""
@@ -186,12 +213,17 @@ class Drill:
 
     def go_through(self, fault: str, inject: Callable[[], None], heal: Callable[[], None]) -> Row:
         """Inject the fault, hold it, heal it, and measure what it did."""
-        sent, failed = self.load.sent, self.load.failed
+        self.load.row += 1
+        self.marks = ""
+        sent, failed, logged = self.load.sent, self.load.failed, len(self.service.output)
         inject()
         said = self._hold()
         heal()
+        until(self._writable, "a write")  # what was written after the fault is the proof that all is well again
         healed = self._time_to_heal()
-        return Row(fault, self.load.sent - sent, self.load.failed - failed, healed, said)
+        mark = next(mark for name, mark in SEEN.items() if name in fault)
+        seen = mark in said + self.marks + self.service.output[logged:]
+        return Row(fault, self.load.sent - sent, self.load.failed - failed, healed, said, seen)
 
     def _hold(self) -> str:
         said, end = "ready", time.monotonic() + HOLD
@@ -236,7 +268,12 @@ class Drill:
             self.proxy.target = self.cluster.nodes[-1].url.removeprefix("http://")
 
         def faulty(fault: Fault | None) -> Callable[[], None]:
-            return lambda: setattr(self.proxy, "fault", lambda _method, _path: fault)
+            def answer(_method: str, _path: str) -> Fault | None:
+                if fault is not None and fault.delay:
+                    self.marks = "delayed"
+                return fault
+
+            return lambda: setattr(self.proxy, "fault", answer)
 
         def suspend() -> None:
             self.service.process.send_signal(signal.SIGSTOP)
@@ -288,11 +325,12 @@ class Drill:
 
 def kill_the_leader(drill: Drill) -> Row:
     """Kill the leader of three nodes with `kill -9`, and let it come back."""
-    leader = drill.cluster.leader()
+    leader = until(drill.cluster.leader, "a leader") or drill.cluster.nodes[0]
 
     def kill() -> None:
-        if leader is not None:
-            leader.stop(brutally=True)
+        leader.stop(brutally=True)
+        until(lambda: drill.cluster.leader() not in {None, leader}, "another leader")
+        drill.marks = "another leads"
 
     return drill.go_through("leader of three killed (kill -9)", kill, drill.cluster.start)
 
@@ -316,6 +354,7 @@ def walk(*, short: bool = False) -> list[Row]:
                     note(drill.go_through(fault, inject, heal))
         for row in drill.restarts_during_an_outage():
             note(row)
+        drill.service.stop()
         note(leaks(drill))
         sys.stderr.writelines(f"{failure}\n" for failure in drill.load.failures[:5])
     if not short:
@@ -323,6 +362,7 @@ def walk(*, short: bool = False) -> list[Row]:
             drill = Drill(Path(directory), stack, nodes=3)
             with drill.load.running():
                 note(kill_the_leader(drill))
+            drill.service.stop()
             note(leaks(drill))
     return rows
 
@@ -331,6 +371,9 @@ def leaks(drill: Drill) -> Row:
     """Look for every secret that there ever was in all that the service wrote, at DEBUG level."""
     written = "".join(file.read_text() for file in drill.directory.glob("service-*.log"))
     found = sum(value in written for value in drill.values)
+    found += len(
+        re.findall(r"\b(?:hvs|hvb|s|b)\.[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{10,}\.", written)
+    )  # tokens, JWTs
     lines = written.count("\n")
     return Row("secrets in the log", len(drill.values), found, 0.0, f"{lines} lines of log searched")
 

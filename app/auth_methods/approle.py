@@ -11,7 +11,7 @@ import hvac
 from app.auth_methods.protocol import Auth, credential, login_with
 from app.config import VaultSettings
 from app.errors import BadRequest, PermissionDenied, WrappingTokenRefused
-from app.vault_http import data_of, vault_errors
+from app.vault_errors import data_of, vault_errors
 
 
 class AppRoleMethod:

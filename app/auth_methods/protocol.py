@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from app.config import VaultSettings
 from app.errors import LoginRefused
-from app.vault_http import not_vault, quoted
+from app.vault_errors import not_vault
+from app.vault_http import quoted
 
 
 @dataclass(frozen=True, slots=True)

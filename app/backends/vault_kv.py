@@ -20,7 +20,8 @@ from app.errors import (
     VersionDeleted,
     WrongKVVersion,
 )
-from app.vault_http import not_vault, quoted
+from app.vault_errors import not_vault
+from app.vault_http import quoted
 from app.vault_session import VaultSession
 
 

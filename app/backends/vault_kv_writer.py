@@ -12,7 +12,8 @@ import hvac
 
 from app.backends.vault_kv import VaultKV
 from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, WrongKVVersion
-from app.vault_http import STALE_WRITE, data_of, quoted
+from app.vault_errors import STALE_WRITE, data_of
+from app.vault_http import quoted
 
 TRIES = 3  # to patch by reading and writing, while others write too
 

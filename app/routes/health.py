@@ -37,7 +37,9 @@ async def ready(refresher: TheRefresher) -> Health | JSONResponse:
         for keeper in refresher.keepers
         if keeper.is_stale
     ]
-    if gaps or stale:
-        return problem(503, " | ".join([*faults, *stale, *gaps]), {"Retry-After": str(RETRY_AFTER)})
-    kept = [f"{each.name}: the new one failed ({each.fault})" for each in refresher.rotating.values() if each.fault]
+    failed = [each for each in refresher.rotating.values() if each.fault]
+    unbuilt = [f"{each.name}: could not be built ({each.fault})" for each in failed if not each.is_built]
+    if gaps or stale or unbuilt:
+        return problem(503, " | ".join([*faults, *stale, *gaps, *unbuilt]), {"Retry-After": str(RETRY_AFTER)})
+    kept = [f"{each.name}: the new one failed ({each.fault}), the old one stays" for each in failed]
     return Health(status="ready", warnings=faults + kept)

@@ -1,14 +1,19 @@
 """Rotation in a running service, against a real server: no restart, no failed request, no lost login."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
+from app import NAME
+from infrastructure.faulty_proxy import Fault, FaultyProxy
 from tests.support import SECRETS, Service, Vault, environment, unique, until
 
 QUICK = {"refresh_interval": "0.5", "max_staleness": "3"}
@@ -106,10 +111,15 @@ def test_tokens_survive_a_restart_right_after_a_rotation(vault: Vault, path: str
     with Service(tmp_path, settings) as service:
         token = service.post("/token", headers={"X-API-Key": secrets(1)["api_key"]}).json()["access_token"]
     vault.write(path, {**secrets(1), "api_key": "canary-other"})
+    vault.write(path, {**secrets(1), "jwt_secret": "refused"})  # never in force
+    vault.write(path, secrets(4))
+    vault.client.secrets.kv.v2.delete_latest_version_of_secret(path)
     vault.write(path, secrets(2))
+    forged = jwt.encode({"iss": NAME, "sub": "x", "iat": int(time.time()), "exp": 4_102_444_800}, "refused")
     with vault.audited() as calls, Service(tmp_path, settings) as service:
         assert service.get("/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
-    assert [where for _, where in calls].count(f"secret/data/{path}") == 3
+        assert service.get("/me", headers={"Authorization": f"Bearer {forged}"}).status_code == 401
+    assert [where for _, where in calls].count(f"secret/data/{path}") == 5
 
 
 BROKEN: dict[str, tuple[Any, str]] = {
@@ -166,6 +176,20 @@ def test_stale_is_bounded(vault: Vault, path: str, tmp_path: Path) -> None:
         assert accepts(service, secrets(1)["api_key"])
         vault.client.secrets.kv.v2.undelete_secret_versions(path, [1])
         until(lambda: service.get("/health/ready").status_code == 200, "the secrets to be fresh again")
+
+
+def test_many_requests_for_a_refresh_become_few_rounds(vault: Vault, path: str, tmp_path: Path) -> None:
+    """One is under way, and one more is to come for all who asked meanwhile: Vault that hangs piles nothing up."""
+    proxy = FaultyProxy(vault.url)
+    with proxy.running() as url:
+        settings = {**vault.app_role(path), "url": url, "timeout": "1", "refresh_interval": "300"}
+        with Service(tmp_path, environment(settings)) as service:
+            proxy.fault = lambda *_: Fault(hang=True)
+            start = time.monotonic()
+            with ThreadPoolExecutor(20) as pool:
+                answers = list(pool.map(lambda _: service.post("/status/refresh"), range(20)))
+            assert time.monotonic() - start < 8
+            assert all("no answer within" in answer.json()["faults"]["vault"] for answer in answers)
 
 
 def test_a_refresh_can_be_asked_for(vault: Vault, path: str, tmp_path: Path) -> None:

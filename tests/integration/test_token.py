@@ -45,7 +45,7 @@ def read(settings: VaultSettings) -> Any:
 @contextmanager
 def kept_alive(session: VaultSession) -> Iterator[None]:
     """Tend the token in a thread, as the service does."""
-    keeper, end = TokenKeeper(session), threading.Event()
+    keeper, end = TokenKeeper(lambda: session), threading.Event()
 
     def tend() -> None:
         while not end.wait(min(keeper.tick(), 0.2)):

@@ -4,6 +4,7 @@ import pytest
 
 from app.logging_config import configure_logging
 from benchmarks.fleet import DOWN, INTERVAL, UP, Fleet, histogram, picture
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,4 @@ def test_the_picture_shows_both(fleet: Fleet) -> None:
     assert drawn.startswith("<svg")
     assert "reads a second" in drawn
     assert "logins a second" in drawn
+    assert drawn == (ROOT / "docs/fleet.svg").read_text()

@@ -93,6 +93,7 @@ def test_the_old_one_is_closed_when_its_last_user_is_done() -> None:
             await plant.engines.follow({"url": "b"})
             assert await plant.url() == "b"
             assert not first.closed
+        await asyncio.sleep(0)  # it is closed in a task of its own
         assert first.closed
         assert not plant.built[1].closed
 
@@ -105,6 +106,7 @@ def test_one_that_nobody_uses_is_closed_at_once() -> None:
     async def body(plant: Plant) -> None:
         await plant.engines.follow({"url": "a"})
         await plant.engines.follow({"url": "b"})
+        await asyncio.sleep(0)
         assert plant.built[0].closed
         await plant.engines.aclose()
         assert plant.built[1].closed
@@ -123,6 +125,7 @@ def test_a_new_one_that_fails_leaves_the_old_one_in_force_until_it_succeeds(faul
             await plant.engines.follow({"url": "b"})
             assert plant.engines.fault == "ConnectionError"
             assert await plant.url() == "a"
+        await asyncio.sleep(0)
         assert all(engine.closed for engine in plant.built[1:])
         getattr(plant, fault).clear()
         await plant.engines.follow({"url": "b"})
@@ -166,19 +169,89 @@ def test_users_without_pause_never_meet_a_closed_one() -> None:
             await plant.engines.follow({"url": str(n)})
         done = True
         assert sum(await asyncio.gather(*users)) > 1000
+        await asyncio.sleep(0)
         assert [engine.closed for engine in plant.built] == [True] * 200 + [False]
 
     scenario(body)
+
+
+def test_a_build_that_hangs_or_is_cancelled_holds_nothing_up() -> None:
+    """It counts as failed after a while; the old object stays in force."""
+
+    async def body() -> None:
+        async def build(secrets: Mapping[str, Any], _old: str | None) -> str:
+            if secrets["url"] == "hang":
+                await asyncio.sleep(3600)
+            if secrets["url"] == "cancel":
+                raise asyncio.CancelledError
+            return str(secrets["url"])
+
+        rotating = Rotating("engine", ("url",), build, limit=0.05)
+        await rotating.follow({"url": "a"})
+        for url, fault in (("hang", "TimeoutError"), ("cancel", "CancelledError")):
+            await rotating.follow({"url": url})
+            assert rotating.fault == fault
+            async with rotating.borrow() as value:
+                assert value == "a"
+
+    asyncio.run(body())
+
+
+def test_at_the_end_users_finish_before_the_object_is_closed() -> None:
+    """Whatever `close` does."""
+
+    async def body(plant: Plant) -> None:
+        await plant.engines.follow({"url": "a"})
+        async with plant.engines.borrow() as engine:
+            await plant.engines.aclose()
+            assert not engine.closed
+        await plant.engines.aclose()
+        assert engine.closed
+        assert not plant.engines.is_built
+
+    scenario(body)
+
+
+def test_a_cancelled_user_does_not_break_the_closing_off() -> None:
+    """The closing is nobody's request."""
+
+    async def body() -> None:
+        closed: list[str] = []
+
+        async def build(secrets: Mapping[str, Any], _old: str | None) -> str:
+            return str(secrets["url"])
+
+        async def close(value: str) -> None:
+            await asyncio.sleep(0.01)
+            closed.append(value)
+
+        rotating = Rotating("engine", ("url",), build, close=close)
+        await rotating.follow({"url": "a"})
+
+        async def use() -> None:
+            async with rotating.borrow():
+                await asyncio.sleep(3600)
+
+        user = asyncio.create_task(use())
+        await asyncio.sleep(0)
+        await rotating.follow({"url": "b"})
+        user.cancel()
+        await asyncio.gather(user, return_exceptions=True)
+        await rotating.aclose()
+        assert sorted(closed) == ["a", "b"]
+
+    asyncio.run(body())
 
 
 def keys(*history: str) -> Rotating[SigningKeys]:
     """Return signing keys as the service has them, with what Vault remembers of former secrets."""
 
     def remembered(name: str, seconds: float) -> list[str]:
-        assert (name, seconds) == ("jwt_secret", TOKEN_LIFETIME)
+        assert name == "jwt_secret"
+        assert seconds > TOKEN_LIFETIME + 300
         return list(history)
 
-    return Rotating("signing keys", ("jwt_secret",), signing_keys_builder(remembered))
+    return Rotating("signing keys", ("jwt_secret",), signing_keys_builder(remembered, 300.0))
 
 
 async def current(rotating: Rotating[SigningKeys]) -> SigningKeys:
@@ -203,7 +276,7 @@ def test_tokens_survive_a_rotation_for_their_lifetime(monkeypatch: pytest.Monkey
         after = await current(rotating)
         assert after.verify(token)["sub"] == "x"
         assert jwt.decode(after.sign({"sub": "y"}), secret(2), ["HS256"])["sub"] == "y"
-        later = time.time() + TOKEN_LIFETIME + 1
+        later = time.time() + TOKEN_LIFETIME + 1.1 * 300 + 61
         long_lived = jwt.encode({"iss": NAME, "sub": "x", "iat": 1, "exp": 4_102_444_800}, secret(1))
         assert after.verify(long_lived)
         monkeypatch.setattr("app.signing_keys.time.time", lambda: later)

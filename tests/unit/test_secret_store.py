@@ -3,10 +3,11 @@
 import copy
 import json
 import pickle
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, model_validator
 
 from app.app_secrets import AppSecrets
 from app.backends.protocol import Secret
@@ -143,6 +144,35 @@ def test_an_optional_secret_has_its_default_until_vault_says_otherwise() -> None
     broken.publish("vault", [Secret("path", {**SECRETS, "region": 7}, 1)])
     assert broken == SECRETS
     assert list(broken.problems) == ["region"]
+
+
+def test_a_rotation_that_breaks_the_declaration_as_a_whole_is_rejected() -> None:
+    """A validator over several secrets counts like one over a single secret."""
+
+    class Pair(BaseModel):
+        user: str
+        password: str
+
+        @model_validator(mode="after")
+        def _belong_together(self) -> Self:
+            if not self.password.startswith(self.user):
+                raise ValueError("do not belong together")
+            return self
+
+    store = SecretStore(Pair, sources=["vault"])
+    store.publish("vault", [Secret("path", {"user": "a", "password": "a-1"}, 1)])
+    with pytest.raises(SecretsIncomplete, match="do not belong together"):
+        store.publish("vault", [Secret("path", {"user": "b", "password": "a-1"}, 2)])
+    assert store == {"user": "a", "password": "a-1"}
+
+
+def test_a_second_source_cannot_take_away_what_the_first_has_brought() -> None:
+    """Not even with its first secrets."""
+    store = SecretStore(AppSecrets, sources=["vault", "partner"])
+    store.publish("vault", [Secret("path", SECRETS, 1)])
+    with pytest.raises(SecretsIncomplete):
+        store.publish("partner", [Secret("path", {"api_key": 12}, 1)])
+    assert store == SECRETS
 
 
 def test_undeclared_keys_are_carried_too() -> None:

@@ -10,7 +10,8 @@ from urllib3.exceptions import SSLError as PoolSSLError
 
 from app import errors
 from app.config import VaultSettings
-from app.vault_http import open_http, vault_client, vault_errors
+from app.vault_errors import vault_errors
+from app.vault_http import open_http, vault_client
 
 
 def vault_says(status: int, *said: str) -> Exception:
