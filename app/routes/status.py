@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.routes.dependencies import TheRefresher, require_api_key_outside_development
 from app.routes.problems import responses
@@ -16,6 +16,7 @@ class Refreshed(BaseModel):
 
     changed: list[dict[str, Any]]
     faults: dict[str, str]
+    ages: dict[str, float | None] = Field(description="Seconds since each source last confirmed its secrets.")
 
 
 @router.post("/refresh", responses=responses(401, 503))
@@ -23,4 +24,5 @@ async def refresh(refresher: TheRefresher) -> Refreshed:
     """Read all secrets again now, and say what changed and what went wrong."""
     changes = await refresher.refresh()
     faults = {keeper.source: str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None}
-    return Refreshed(changed=[change.describe() for change in changes], faults=faults)
+    ages = {keeper.source: keeper.age for keeper in refresher.keepers}
+    return Refreshed(changed=[change.describe() for change in changes], faults=faults, ages=ages)
