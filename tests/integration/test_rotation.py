@@ -105,6 +105,7 @@ def test_one_request_a_path_and_round(vault: Vault, path: str, tmp_path: Path) -
     assert len(calls) == len(reads) + 2
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the forger's key is a short one
 def test_tokens_survive_a_restart_right_after_a_rotation(vault: Vault, path: str, tmp_path: Path) -> None:
     """The former version is read once more, and only if it is young enough to matter."""
     settings = environment({**vault.app_role(path), "refresh_interval": "0"})
