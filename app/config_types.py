@@ -31,14 +31,19 @@ def _address(url: str) -> str:
 
 def vault_path(text: str) -> str:
     """Accept a path below the mount point; surrounding slashes are dropped, as Vault's own tools do."""
-    segments = [segment for segment in text.strip().split("/") if segment]
-    if not segments:
+    path = "/".join(segment for segment in text.strip().split("/") if segment)
+    refuse_bad_path(path)
+    return path
+
+
+def refuse_bad_path(path: str) -> None:
+    """Raise `ValueError` for a path that no secret can have, or that would lead out of the mount point."""
+    if not path:
         raise ValueError("is empty")
-    if any(segment in {".", ".."} for segment in segments):
+    if {".", ".."} & set(path.split("/")):
         raise ValueError("must not contain the segments . or ..")
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if any(unicodedata.category(character) == "Cc" for character in path):
         raise ValueError("must not contain control characters")
-    return "/".join(segments)
 
 
 def _split(text: object) -> object:

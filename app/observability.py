@@ -44,6 +44,7 @@ class ObserveRequests:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
+        path = scope.get("raw_path", b"").decode("ascii", "replace")  # still percent-encoded: one line, always
         start = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
@@ -56,9 +57,7 @@ class ObserveRequests:
                 log.info(
                     "request_finished",
                     method=scope["method"],
-                    path=scope.get("raw_path", b"").decode(
-                        "ascii", "replace"
-                    ),  # still percent-encoded: one line, always
+                    path=path,
                     status=status,
                     duration_ms=round((time.perf_counter() - start) * 1000, 2),
                 )

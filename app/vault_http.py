@@ -7,16 +7,13 @@ from urllib.parse import quote
 
 import certifi
 import hvac
-import hvac.exceptions
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ReadTimeoutError
 from urllib3.util import Retry
 
 from app.config import VaultSettings
-from app.errors import (
-    VaultTLSFailed,
-)
+from app.errors import VaultTLSFailed
 
 POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
 

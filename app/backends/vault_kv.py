@@ -11,6 +11,7 @@ import hvac
 import hvac.exceptions
 
 from app.backends.protocol import Secret
+from app.config_types import refuse_bad_path
 from app.errors import (
     AccessRefused,
     PathMissing,
@@ -20,7 +21,7 @@ from app.errors import (
     VersionDeleted,
     WrongKVVersion,
 )
-from app.vault_errors import not_vault
+from app.vault_errors import data_of, not_vault
 from app.vault_http import quoted
 from app.vault_session import VaultSession
 
@@ -34,7 +35,7 @@ class VaultKV:
 
     def read(self, path: str, version: int | None = None) -> Secret:
         """Read the secret at `path`, by default its latest version: one request."""
-        where = f"{self._mount_point}/{path}"
+        where = self._where(path)
         if self._session.settings.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
         kv_version = self._version()
@@ -52,6 +53,11 @@ class VaultKV:
             remedy = _hint(self._mount_point, path)
             raise PathMissing(where, "there is no secret at this path", remedy) from None
         return self._secret_2(where, path, answer) if kv_version == "2" else self._secret_1(where, path, answer)
+
+    def _where(self, path: str) -> str:
+        """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
+        refuse_bad_path(path)
+        return f"{self._mount_point}/{path}"
 
     def _get(self, client: hvac.Client, kv_version: str, path: str, version: int | None) -> Any:
         """Send the request; hvac's own way of reading stumbles over answers that it does not expect."""
@@ -139,10 +145,9 @@ class VaultKV:
         """Say which capability is missing, and what the token has instead."""
         cause = "permission denied"
         try:
-            held = self._session.call("sys/capabilities-self", lambda client: client.sys.get_capabilities([api_path]))[
-                "data"
-            ][api_path]
-        except (VaultError, KeyError, TypeError):
+            answer = self._session.call("sys/capabilities-self", lambda client: client.sys.get_capabilities([api_path]))
+            held = data_of(answer)[api_path]
+        except (VaultError, KeyError):
             pass
         else:
             cause = f"permission denied: the token lacks the capability {capability} (it has: {', '.join(held)})"

@@ -27,7 +27,8 @@ class VaultKVWriter(VaultKV):
         With `cas`, only if that is still the current version (0: only if there is none); else `LostRace`.
         """
         if self._version() == "1":
-            self._refuse_in_version_1(path, "check-and-set", unless=cas is None)
+            if cas is not None:
+                self._refuse_in_version_1(path, "check-and-set")
             self._send(path, "update", "post", path, json=dict(data))
             return None
         body = {"data": dict(data), "options": {} if cas is None else {"cas": cas}}
@@ -91,18 +92,18 @@ class VaultKVWriter(VaultKV):
                 raise
             current = self.metadata(path).get("current_version", 0)
             cause = f"version {cas} is not the current one any more, {current} is"
-            raise LostRace(f"{self._mount_point}/{path}", cause, "Read it again, and repeat the change.") from None
+            raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
 
     def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
+        subject = self._mount_point if method == "list" and not path else self._where(path)
         settings, api_path = self._session.settings, f"{self._mount_point}/{where}"
         if settings.access_mode == "read_only" and capability not in {"read", "list"}:
             remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
-            raise AccessRefused(f"{self._mount_point}/{path}", "VAULT_ACCESS_MODE is read_only", remedy)
+            raise AccessRefused(subject, "VAULT_ACCESS_MODE is read_only", remedy)
 
         def send(client: hvac.Client) -> Any:
             return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)
 
-        subject = f"{self._mount_point}/{path}"
         try:
             return self._session.call(subject, send)
         except PermissionDenied:
@@ -111,7 +112,7 @@ class VaultKVWriter(VaultKV):
     def _new_version(self, answer: Any) -> int:
         return int(data_of(answer).get("version", 0))
 
-    def _refuse_in_version_1(self, path: str, what: str, *, unless: bool = False) -> None:
-        if not unless and self._version() == "1":
+    def _refuse_in_version_1(self, path: str, what: str) -> None:
+        if self._version() == "1":
             cause = f"KV version 1 keeps no versions, so {what} is not possible there"
-            raise WrongKVVersion(f"{self._mount_point}/{path}", cause, "Use a KV version 2 mount, or write it whole.")
+            raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")

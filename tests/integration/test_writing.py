@@ -105,6 +105,33 @@ def test_names_are_listed(writer: VaultKVWriter) -> None:
     assert writer.list(unique("nowhere")) == []
 
 
+@pytest.mark.parametrize("path", ["../../sys/policy/x", "x/../y", ".", "a\nb"])
+def test_a_path_cannot_leave_the_mount_point(vault: Vault, writer: VaultKVWriter, path: str) -> None:
+    """Neither for writing nor for anything else; nothing is sent."""
+    with vault.audited() as calls:
+        for forbidden in (
+            lambda: writer.write(path, {"a": 1}),
+            lambda: writer.patch(path, {"a": 1}),
+            lambda: writer.delete(path),
+            lambda: writer.undelete(path, [1]),
+            lambda: writer.destroy(path, [1]),
+            lambda: writer.list(path),
+            lambda: writer.metadata(path),
+            lambda: writer.read(path),
+        ):
+            with pytest.raises(ValueError, match="must not contain"):
+                forbidden()
+    assert calls == []
+
+
+@pytest.mark.parametrize("act", ["write", "patch", "delete", "undelete", "destroy"])
+def test_only_listing_works_without_a_path(vault: Vault, writer: VaultKVWriter, act: str) -> None:
+    """The mount point itself is no secret."""
+    with vault.audited() as calls, pytest.raises(ValueError, match="is empty"):
+        getattr(writer, act)("", *([] if act == "delete" else [{}]))
+    assert calls == []
+
+
 def test_what_the_access_mode_forbids_is_not_sent(vault: Vault) -> None:
     """Neither a write in read_only, which is the default, nor a read in write_only."""
     path = unique("guarded")
