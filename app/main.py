@@ -77,7 +77,7 @@ def vault_refresher(settings: Settings, store: SecretStore, rotating: Mapping[st
         if vault.enabled:
             load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)
             keepers.append(Keeper(name, load, store, interval=bounds[0], max_staleness=bounds[1]))
-            upkeep.append(TokenKeeper(partial(get_session, vault)).tick)
+            upkeep.append(TokenKeeper(partial(get_session, vault, name)).tick)
     return Refresher(store, keepers, rotating, upkeep)
 
 

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from app.backends.protocol import Secret
 from app.errors import BlueprintError, SecretsIncomplete
+from app.journal import journal
 from app.logging_config import get_logger, where_raised
 from app.rotating import Rotating
 from app.secret_store import Change, SecretStore
@@ -64,7 +65,7 @@ class Keeper:
             except BlueprintError as error:
                 event = "vault_secrets_refused" if isinstance(error, SecretsIncomplete) else "vault_secrets_load_failed"
                 log.warning(event, source=self.source, error=type(error).__name__, reason=str(error))
-                self._fail(error)
+                self._fail(error, "refused" if isinstance(error, SecretsIncomplete) else "load")
             except Exception as error:  # noqa: BLE001 - a bug must not end the rounds
                 log.error("vault_secrets_load_failed", source=self.source, **where_raised(error))  # noqa: TRY400
                 self._fail(BlueprintError(self.source, f"a fault of our own ({type(error).__name__})", "See the log."))
@@ -102,9 +103,10 @@ class Keeper:
         """Whether what is held is older than it may be."""
         return bool(self._interval and self._max_staleness and (self.age or 0.0) > self._max_staleness)
 
-    def _fail(self, error: BlueprintError) -> None:
+    def _fail(self, error: BlueprintError, kind: Literal["refused", "load"] = "load") -> None:
         self._failures += 1
         self.fault = error
+        journal.note(kind, self.source, "failed", type(error).__name__)
 
     def _succeed(self, changes: tuple[Change, ...]) -> None:
         first = self._confirmed is None
@@ -112,11 +114,14 @@ class Keeper:
         broken = self._store.problems
         if first:
             log.info("vault_secrets_loaded", source=self.source, names=sorted(self._store), broken=broken)
+            journal.note("load", self.source)
             return
         for change in changes:
             log.info("vault_secrets_rotated", source=self.source, **change.describe())
+            journal.note("rotation", self.source, detail=f"{change.path}: {', '.join(change.keys)}")
         if healed:
             log.info("vault_secrets_fresh_again", source=self.source)
+            journal.note("load", self.source, detail="after a fault")
         elif not changes:
             log.debug("vault_secrets_unchanged", source=self.source)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from app.errors import SecretUnavailable
+from app.journal import journal
 from app.logging_config import get_logger
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class Rotating(Generic[T]):
                 return
             self._held = _Held(value[0], needed)
             log.info("object_rotated" if old else "object_built", object=self.name)
+            journal.note("rebuilt", self.name)
             if old is not None:
                 self._retire(old)
 
@@ -130,6 +132,7 @@ class Rotating(Generic[T]):
                 raise  # it is we who are to end, not something that the user's code has started
             self.fault = type(error).__name__
             log.warning("rotation_failed", object=self.name, error=self.fault, kept=old is not None)
+            journal.note("rebuilt", self.name, "failed", self.fault)
             return None
         self.fault = None
         return (value,)

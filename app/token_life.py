@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from app.errors import LoginRefused, VaultError, VaultTLSFailed, VaultUnreachable
+from app.journal import journal
 from app.logging_config import get_logger
 from app.refresh import pause_after
 from app.vault_login import Login
@@ -22,6 +23,8 @@ log = get_logger(__name__)
 
 class TokenHolder(Protocol):
     """What `VaultSession` can do with its token."""
+
+    name: str
 
     def clock(self) -> float:
         """Return the time in seconds, from any start."""
@@ -98,6 +101,7 @@ class TokenKeeper:
             raise
         except VaultError as error:
             log.info("token_renewal_refused", error=type(error).__name__)
+            journal.note("renewal", self._holder.name, "failed", type(error).__name__)
             return False
         if ttl < self._full_ttl / 2:
             return False

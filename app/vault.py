@@ -101,7 +101,7 @@ def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...
     wanted: list[Place] = [(path, None) for path in own.secret_path]
     wanted += [(reference.resource, reference.version) for references in found.values() for reference in references]
     places = list(dict.fromkeys(wanted))
-    answers = dict(zip(places, _read_each(own, places), strict=True))
+    answers = dict(zip(places, _read_each(own, places, vault), strict=True))
 
     main = [answers[path, None] for path in own.secret_path]
     secrets = [answer for answer in main if isinstance(answer, Secret)]
@@ -194,9 +194,9 @@ def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, .
     return tuple(answer for answer in answers if isinstance(answer, Secret))
 
 
-def _read_each(settings: VaultSettings, wanted: Sequence[Place]) -> list[Secret | VaultError]:
+def _read_each(settings: VaultSettings, wanted: Sequence[Place], name: str = MAIN_VAULT) -> list[Secret | VaultError]:
     """Read several paths and versions, side by side if there is more than one; a failure takes the secret's place."""
-    kv = VaultKV(get_session(settings))
+    kv = VaultKV(get_session(settings, name))
 
     def read(place: Place) -> Secret | VaultError:
         try:
@@ -210,11 +210,11 @@ def _read_each(settings: VaultSettings, wanted: Sequence[Place]) -> list[Secret 
         return list(pool.map(read, wanted))
 
 
-def get_session(settings: VaultSettings) -> VaultSession:
-    """Return the process's one session with this Vault."""
+def get_session(settings: VaultSettings, name: str = MAIN_VAULT) -> VaultSession:
+    """Return the process's one session with this Vault; `name` is what the journal calls it."""
     with _sessions_lock:
         if settings not in _sessions:
-            _sessions[settings] = VaultSession(_checked(settings))
+            _sessions[settings] = VaultSession(_checked(settings), name=name)
         return _sessions[settings]
 
 

@@ -17,8 +17,9 @@ from typing import TypeVar
 import hvac
 
 from app.auth_methods import Auth, auth_method
-from app.config import VaultSettings
+from app.config import MAIN_VAULT, VaultSettings
 from app.errors import LoginRefused, PermissionDenied, VaultError, VaultTLSFailed, VaultUnreachable
+from app.journal import journal
 from app.logging_config import get_logger
 from app.vault_errors import data_of, vault_errors
 from app.vault_login import Login, end_login, log_in, unusable
@@ -35,7 +36,10 @@ log = get_logger(__name__)
 class VaultSession:
     """One client and one token for all threads of the process."""
 
-    def __init__(self, settings: VaultSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: VaultSettings, clock: Callable[[], float] = time.monotonic, name: str = MAIN_VAULT
+    ) -> None:
+        self.name = name
         self.settings = settings
         self.clock = clock
         self.kv_versions: dict[str, str] = {}  # by mount point, where they had to be asked for
@@ -99,6 +103,7 @@ class VaultSession:
         renewed = replace(Auth.from_answer(answer), obtained=login.auth.obtained)
         login.auth, login.since = renewed, self.clock()
         log.info("token_renewed", ttl=renewed.lease_duration)
+        journal.note("renewal", self.name, detail=f"for {renewed.lease_duration or 0:.0f} s")
         return renewed.lease_duration or 0.0
 
     def learn(self, login: Login) -> None:
@@ -179,6 +184,7 @@ class VaultSession:
                     self._failure = (self.clock() + min(pause, LOGIN_PAUSE), error)
             flight.set_exception(error)
             log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
+            journal.note("login", self.name, "failed", type(error).__name__)
             raise
         with self._lock:
             self._flight, self._failure, self._failures = None, None, 0
@@ -189,6 +195,7 @@ class VaultSession:
             end_login(login)
         flight.set_result(None)
         log.info("token_obtained", method=self.settings.auth_method, ttl=login.auth.lease_duration)
+        journal.note("login", self.name, detail=self.settings.auth_method)
         if instead_of is not None and not closed:
             self._retire(instead_of)
 

@@ -20,6 +20,7 @@ class SimulatedVault:
     """Tokens with a TTL and a max TTL, as a real server gives them; faults and time on demand."""
 
     def __init__(self, *, ttl: float = 20 * MINUTE, max_ttl: float = HOUR, **auth: Any) -> None:
+        self.name = "vault"
         self.now = 0.0
         self.ttl, self.max_ttl, self.auth = ttl, max_ttl, {"renewable": True, "obtained": True, **auth}
         self.fault: VaultError | None = None

@@ -1,0 +1,60 @@
+"""What happened lately between the service and its secrets? A bounded memory, and who wants to hear of each event.
+
+Whoever logs in, reads or rotates makes a note; the status page shows the notes, the metrics count them. Names only.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from app.logging_config import get_logger, where_raised
+
+Kind = Literal["login", "renewal", "load", "rotation", "refused", "rebuilt"]
+Outcome = Literal["ok", "failed"]
+
+KEPT = 200  # events
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    at: float  # seconds since 1970
+    kind: Kind
+    source: str  # the Vault, or the object that was rebuilt
+    outcome: Outcome
+    detail: str = ""  # for people; holds no value
+
+
+class Journal:
+    """The latest events, and listeners that are told of each; safe for many threads."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def note(self, kind: Kind, source: str, outcome: Outcome = "ok", detail: str = "") -> None:
+        """Remember an event, and tell the listeners; one that fails harms nobody."""
+        event = Event(time.time(), kind, source, outcome, detail)
+        self._events.append(event)
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001
+                log.error("journal_listener_failed", **where_raised(error))  # noqa: TRY400 - no messages
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the latest events, oldest first."""
+        return tuple(self._events)
+
+    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Have `listener` called with each event, in the thread that made the note; return what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+
+journal = Journal()  # the process's
