@@ -71,6 +71,7 @@ class VaultSettings(BaseModel):
     refresh_interval: Seconds = 300.0
     max_staleness: Seconds = 86400.0
     access_mode: Annotated[Literal["read_only", "write_only", "read_and_write"], LowerCase] = "read_only"
+    write_prefix: VaultPath = "python-production-blueprint/api-keys"
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
 
     @field_validator(*{choices[0] for needs in NEEDED.values() for choices in needs})
@@ -200,6 +201,14 @@ class Settings(BaseSettings):
     vault: VaultSettings = VaultSettings()
     vaults: dict[Annotated[str, AfterValidator(_is_free)], NamedVaultSettings] = Field(default_factory=dict)
     secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
+
+    def of(self, vault: str) -> VaultSettings:
+        """Return the settings of the Vault of this name; raise `BadSettings` if there is none."""
+        known = {MAIN_VAULT: self.vault, **self.vaults}
+        if vault not in known:
+            variable = f"VAULTS__{vault.upper().replace('-', '_')}__URL"
+            raise BadSettings([f"{variable}: there is no Vault named {vault}; there is: {', '.join(known)}"])
+        return known[vault]
 
     @classmethod
     def settings_customise_sources(

@@ -5,6 +5,9 @@
     ├── BadReference                 500   also a ValueError: a {vault://…} that cannot be understood
     ├── SecretUnavailable            503   also a KeyError: the service does not hold this secret (yet)
     ├── SecretsIncomplete            503   what was loaded lacks declared secrets, or they are malformed
+    ├── ApiKeyMissing                404   there is no issued key of this name
+    ├── ApiKeyExists                 409   there is one already
+    ├── IdempotencyKeyReused         422   the same `Idempotency-Key` came with another request
     └── VaultError                   503
         ├── VaultUnreachable               nobody answers in time
         │   └── VaultTLSFailed             somebody answers, but the TLS handshake fails
@@ -77,6 +80,30 @@ class SecretsIncomplete(BlueprintError):
         listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         super().__init__("declared secrets", listed, "Add or mend them in Vault, or set SECRET_<NAME> in development.")
         self.problems = problems
+
+
+class ApiKeyMissing(BlueprintError):
+    """There is no issued key of this name."""
+
+    status = 404
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "there is no key of this name", "GET /api-keys lists those that there are.")
+
+
+class ApiKeyExists(BlueprintError):
+    """There is a key of this name already."""
+
+    status = 409
+
+
+class IdempotencyKeyReused(BlueprintError):
+    """The same `Idempotency-Key` came with another request before."""
+
+    status = 422
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "the Idempotency-Key belongs to another request", "Send a new one with a new request.")
 
 
 class VaultError(BlueprintError):

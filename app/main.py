@@ -1,7 +1,7 @@
 """How is the service put together? The only place where things are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
@@ -14,16 +14,18 @@ from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
 from app.config import MAIN_VAULT, Settings, get_settings
 from app.errors import BadSettings
+from app.key_storage import index_keepers, open_api_keys
 from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
 from app.refresh import Keeper, Refresher
 from app.rotating import Rotating
-from app.routes import health, home, status, tokens
+from app.routes import api_keys, health, home, status, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
 from app.signing_keys import signing_keys_builder
 from app.token_life import TokenKeeper
 from app.vault import close_sessions, get_session, local_overrides, read_vault, recent_values
+from app.vault_writing import after_writes
 
 
 @asynccontextmanager
@@ -32,7 +34,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     try:
         async with app.state.refresher.running(fail_fast=settings.vault.fail_fast):
-            yield
+            with after_writes(app.state.refresher.catch_up):
+                yield
     finally:
         await asyncio.to_thread(close_sessions)
 
@@ -55,24 +58,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.vault_secrets = store
     app.state.rotating = {signing_keys.name: signing_keys}
-    app.state.refresher = vault_refresher(settings, store, app.state.rotating)
+    app.state.api_keys = open_api_keys(settings)
+    more = index_keepers(settings, app.state.api_keys)
+    app.state.refresher = vault_refresher(settings, store, app.state.rotating, more)
 
     install_problems(app)
     for middleware in (LimitBody, ObserveRequests, PlainStartFailure):  # the last one is the outermost
         app.add_middleware(middleware)
-    for routes in (home, health, tokens, status):
+    for routes in (home, health, tokens, api_keys, status):
         app.include_router(routes.router)
     if settings.third_party_url:  # imported only then: an HTTP client takes its time
         import_module("app.third_party").install(app, settings.third_party_url)
     return app
 
 
-def vault_refresher(settings: Settings, store: SecretStore, rotating: Mapping[str, Rotating[Any]]) -> Refresher:
+def vault_refresher(
+    settings: Settings, store: SecretStore, rotating: Mapping[str, Rotating[Any]], more: Iterable[Keeper] = ()
+) -> Refresher:
     """Return what keeps the store filled from every Vault that is enabled, and `rotating` in step with the store.
 
     Each Vault has a keeper and a token of its own: one that is down neither delays nor breaks the others.
     """
-    keepers, upkeep = [], []
+    keepers, upkeep = list(more), []
     for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
         if vault.enabled:
             load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)

@@ -5,13 +5,12 @@ import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from app.backends.protocol import Secret
 from app.errors import BlueprintError, SecretsIncomplete
 from app.journal import journal
 from app.logging_config import get_logger, where_raised
@@ -30,14 +29,31 @@ def pause_after(failures: int, jitter: Callable[[float, float], float]) -> float
     return jitter(longest / 2, longest)
 
 
+class Holder(Protocol):
+    """What is kept fresh: the `SecretStore`, for one."""
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What is missing or malformed in it."""
+        ...
+
+    def publish(self, source: str, loaded: Any) -> tuple[Change, ...]:
+        """Take in what was loaded; return what changed."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the log may say of it."""
+        ...
+
+
 class Keeper:
-    """Keeps the part of the store that comes from one source fresh."""
+    """Keeps what comes from one source fresh."""
 
     def __init__(
         self,
         source: str,
-        load: Callable[[], Iterable[Secret]],
-        store: SecretStore,
+        load: Callable[[], Any],
+        store: Holder,
         *,
         interval: float,  # seconds between two rounds; 0: none after the first good one
         max_staleness: float = 0.0,  # seconds after which what is held no longer counts; 0: never
@@ -111,9 +127,8 @@ class Keeper:
     def _succeed(self, changes: tuple[Change, ...]) -> None:
         first = self._confirmed is None
         healed, self.fault, self._failures, self._confirmed = self.fault is not None, None, 0, self._clock()
-        broken = self._store.problems
         if first:
-            log.info("vault_secrets_loaded", source=self.source, names=sorted(self._store), broken=broken)
+            log.info("vault_secrets_loaded", source=self.source, **self._store.describe())
             journal.note("load", self.source)
             return
         for change in changes:
@@ -141,6 +156,7 @@ class Refresher:
         self.keepers = keepers
         self.rotating = rotating
         self._upkeep = upkeep
+        self._loop: asyncio.AbstractEventLoop
         self._running: asyncio.Task[tuple[Change, ...]] | None = None
         self._next: asyncio.Task[tuple[Change, ...]] | None = None
 
@@ -150,6 +166,7 @@ class Refresher:
 
         With `fail_fast`, raises what stands in the way of a complete start.
         """
+        self._loop = asyncio.get_running_loop()
         await self.refresh()
         if fail_fast:
             self.raise_fault()
@@ -180,6 +197,13 @@ class Refresher:
         rounds = await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in self.keepers))
         await self._follow()
         return tuple(change for changes in rounds for change in changes)
+
+    def catch_up(self, source: str) -> None:
+        """Carry out a round of one source now, in the thread that has just written there; blocks."""
+        for keeper in self.keepers:
+            if keeper.source == source:
+                keeper.round()
+        asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
 
     def raise_fault(self) -> None:
         """Raise why the secrets are not all there, if so: a source's fault, which is the cause, before the gap."""

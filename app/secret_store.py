@@ -106,6 +106,10 @@ class SecretStore(_SecretMapping):
         """Return the secrets in force as one unchanging whole."""
         return self._snapshot
 
+    def describe(self) -> dict[str, Any]:
+        """Return what the log may say of it: names, and what is wrong."""
+        return {"names": sorted(self), "broken": self.problems}
+
     def would_take(self, name: str, values: Mapping[str, Any]) -> bool:
         """Tell whether these values hold one for `name` that is as declared."""
         return name in values and name not in broken_secrets(self._declared, values)

@@ -2,14 +2,12 @@
 
     get_vault_client()      an authenticated hvac client
     read_secret(path, key)  one secret, or one of its values
-    get_writer()            write, patch, delete, …, where VAULT_ACCESS_MODE allows it
     load_vault_secrets()    all that the settings name, as one mapping
 
-The process has one session, and so one login and one token, for each Vault that it is configured for.
+and, where `VAULT_ACCESS_MODE` allows it, `write_secret`, `patch_secret`, `delete_secret`, `undelete`, `destroy`,
+`list_secrets`, `secret_metadata`. The process has one login and one token for each Vault that it is configured for.
 """
 
-import atexit
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,28 +15,48 @@ from functools import partial
 from typing import Any
 
 import hvac
-from pydantic import ValidationError
 
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
-from app.backends.vault_kv_writer import VaultKVWriter
-from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings, get_settings
+from app.config import MAIN_VAULT, Settings, VaultSettings, get_settings
 from app.config_types import vault_path
 from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
 from app.logging_config import get_logger
 from app.references import Reference, filled, pick, references_in
 from app.secret_store import SecretStore, Snapshot, merge
 from app.vault_http import POOL_SIZE
-from app.vault_session import VaultSession
+from app.vault_sessions import close_sessions, get_session
+from app.vault_writing import (
+    delete_secret,
+    destroy,
+    list_secrets,
+    patch_secret,
+    secret_metadata,
+    undelete,
+    write_secret,
+)
+
+__all__ = [
+    "close_sessions",
+    "delete_secret",
+    "destroy",
+    "get_session",
+    "get_vault_client",
+    "list_secrets",
+    "load_vault_secrets",
+    "patch_secret",
+    "read_reference",
+    "read_secret",
+    "secret_metadata",
+    "undelete",
+    "write_secret",
+]
 
 Place = tuple[str, int | None]  # a path and a version, None being the latest
 
 MOST_VERSIONS = 10  # that are looked at for former values
 
 log = get_logger(__name__)
-
-_sessions: dict[VaultSettings, VaultSession] = {}
-_sessions_lock = threading.Lock()
 
 
 def get_vault_client() -> hvac.Client:
@@ -68,11 +86,6 @@ def read_secret(path: str | None = None, key: str | None = None) -> Any:
     return values[key]
 
 
-def get_writer() -> VaultKVWriter:
-    """Return what changes secrets below `VAULT_MOUNT_POINT`; `VAULT_ACCESS_MODE` must allow it."""
-    return VaultKVWriter(get_session(get_settings().vault))
-
-
 def load_vault_secrets(settings: Settings | None = None) -> Snapshot:
     """Read every path in `VAULT_SECRET_PATH`, one request each, later ones win; `SECRET_<NAME>` overrides them all.
 
@@ -89,7 +102,7 @@ def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...
     One request a path, however many keys of it are referred to, so that values that belong together rotate together.
     Nothing if Vault is disabled. Raises a `VaultError`; if several things failed, one that lists them all.
     """
-    own = settings.vault if vault == MAIN_VAULT else settings.vaults[vault]
+    own = settings.of(vault)
     if not own.enabled:
         return ()
     texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
@@ -119,6 +132,21 @@ def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...
         secrets.append(Secret(f"SECRET_{name.upper()}", {name: value}, version))
     _raise_together(errors)
     return tuple(secrets)
+
+
+def read_reference(reference: Reference, settings: Settings | None = None) -> tuple[Any, int | None]:
+    """Read what one reference stands for, as the service would; return the value and its version.
+
+    Raises `BadSettings` if there is no such Vault, and a `VaultError` if it cannot be read.
+    """
+    own = (settings or get_settings()).of(reference.name)
+    place = (reference.resource, reference.version)
+    answer = _read_each(own, [place], reference.name)[0]
+    try:
+        value = _value_of({place: answer}, reference)
+    except _LeftOutError:
+        return None, None
+    return value, answer.version if isinstance(answer, Secret) else None
 
 
 class _LeftOutError(Exception):
@@ -208,31 +236,3 @@ def _read_each(settings: VaultSettings, wanted: Sequence[Place], name: str = MAI
         return [read(place) for place in wanted]
     with ThreadPoolExecutor(min(len(wanted), POOL_SIZE), thread_name_prefix="vault-read") as pool:
         return list(pool.map(read, wanted))
-
-
-def get_session(settings: VaultSettings, name: str = MAIN_VAULT) -> VaultSession:
-    """Return the process's one session with this Vault; `name` is what the journal calls it."""
-    with _sessions_lock:
-        if settings not in _sessions:
-            _sessions[settings] = VaultSession(_checked(settings), name=name)
-        return _sessions[settings]
-
-
-def close_sessions() -> None:
-    """Revoke the tokens that this process obtained; the next use logs in again."""
-    with _sessions_lock:
-        sessions = list(_sessions.values())
-        _sessions.clear()
-    for session in sessions:
-        session.close()
-
-
-atexit.register(close_sessions)  # for scripts; the service does it in its lifespan
-
-
-def _checked(settings: VaultSettings) -> VaultSettings:
-    """Make sure of the credentials even where `VAULT_ENABLED` is false and the start did not ask for them."""
-    try:
-        return VaultSettings.model_validate({**dict(settings), "enabled": True})
-    except ValidationError as error:
-        raise bad_settings(error, "vault") from None

@@ -5,7 +5,8 @@ Rests on `POST`, `PATCH` and `DELETE <mount>/data/<path>`, `POST <mount>/undelet
 versions: what needs them is refused with a clear error).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import hvac
@@ -14,12 +15,18 @@ from app.backends.vault_kv import VaultKV
 from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, WrongKVVersion
 from app.vault_errors import STALE_WRITE, data_of
 from app.vault_http import quoted
+from app.vault_session import VaultSession
 
 TRIES = 3  # to patch by reading and writing, while others write too
 
 
 class VaultKVWriter(VaultKV):
     """The secrets below one mount point, to be changed; every call is one request unless it says otherwise."""
+
+    def __init__(self, session: VaultSession, wrote: Callable[[], None] = lambda: None) -> None:
+        """Call `wrote` after each change, in the thread that made it."""
+        super().__init__(session)
+        self._wrote = wrote
 
     def write(self, path: str, data: Mapping[str, Any], cas: int | None = None) -> int | None:
         """Write a whole secret; return its new version (None in KV version 1).
@@ -28,7 +35,7 @@ class VaultKVWriter(VaultKV):
         """
         if self._version() == "1":
             if cas is not None:
-                self._refuse_in_version_1(path, "check-and-set")
+                self.refuse_in_version_1(path, "check-and-set")
             self._send(path, "update", "post", path, json=dict(data))
             return None
         body = {"data": dict(data), "options": {} if cas is None else {"cas": cas}}
@@ -40,7 +47,7 @@ class VaultKVWriter(VaultKV):
         Vault merges where the token has the capability `patch`; otherwise this reads, merges and writes with
         check-and-set: a second and a third request, again if somebody else was faster, and `LostRace` in the end.
         """
-        self._refuse_in_version_1(path, "a patch")
+        self.refuse_in_version_1(path, "a patch")
         try:
             return self._new_version(self._changing(path, None, "patch", "patch", {"data": dict(changes)}))
         except PermissionDenied:
@@ -61,12 +68,12 @@ class VaultKVWriter(VaultKV):
 
     def undelete(self, path: str, versions: Sequence[int]) -> None:
         """Bring deleted versions back."""
-        self._refuse_in_version_1(path, "undelete")
+        self.refuse_in_version_1(path, "undelete")
         self._send(path, "update", "post", f"undelete/{path}", json={"versions": list(versions)})
 
     def destroy(self, path: str, versions: Sequence[int]) -> None:
         """Destroy versions for good."""
-        self._refuse_in_version_1(path, "destroy")
+        self.refuse_in_version_1(path, "destroy")
         self._send(path, "update", "post", f"destroy/{path}", json={"versions": list(versions)})
 
     def list(self, path: str = "") -> list[str]:
@@ -80,8 +87,24 @@ class VaultKVWriter(VaultKV):
 
     def metadata(self, path: str) -> dict[str, Any]:
         """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
-        self._refuse_in_version_1(path, "metadata")
+        self.refuse_in_version_1(path, "metadata")
         return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+
+    def write_custom_metadata(self, path: str, custom: Mapping[str, str]) -> None:
+        """Put so-called custom metadata on a secret, in place of what was there; makes the path if there is none."""
+        self.refuse_in_version_1(path, "metadata")
+        self._send(path, "update", "post", f"metadata/{path}", json={"custom_metadata": dict(custom)})
+
+    def delete_metadata(self, path: str) -> None:
+        """Remove a secret for good, with all its versions and metadata; nothing happens if there is none."""
+        self.refuse_in_version_1(path, "metadata")
+        self._send(path, "delete", "delete", f"metadata/{path}")
+
+    def refuse_in_version_1(self, path: str, what: str) -> None:
+        """Raise `WrongKVVersion` where the mount cannot do `what`."""
+        if self._version() == "1":
+            cause = f"KV version 1 keeps no versions, so {what} is not possible there"
+            raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
 
     def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
@@ -90,8 +113,9 @@ class VaultKVWriter(VaultKV):
         except BadRequest as error:
             if error.cause != STALE_WRITE:
                 raise
-            current = self.metadata(path).get("current_version", 0)
-            cause = f"version {cas} is not the current one any more, {current} is"
+            cause = f"version {cas} is not the current one any more"
+            with suppress(PermissionDenied):  # to tell the current one; the race is lost all the same
+                cause += f", {self.metadata(path).get('current_version', 0)} is"
             raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
 
     def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
@@ -105,14 +129,12 @@ class VaultKVWriter(VaultKV):
             return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)
 
         try:
-            return self._session.call(subject, send)
+            answer = self._session.call(subject, send)
         except PermissionDenied:
             raise self._denied(subject, api_path, capability) from None
+        if capability not in {"read", "list"}:
+            self._wrote()
+        return answer
 
     def _new_version(self, answer: Any) -> int:
         return int(data_of(answer).get("version", 0))
-
-    def _refuse_in_version_1(self, path: str, what: str) -> None:
-        if self._version() == "1":
-            cause = f"KV version 1 keeps no versions, so {what} is not possible there"
-            raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")

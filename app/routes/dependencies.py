@@ -12,7 +12,9 @@ from fastapi.encoders import ENCODERS_BY_TYPE
 from fastapi.security import APIKeyHeader
 
 from app import NAME
+from app.api_keys import ApiKeys
 from app.config import Settings
+from app.errors import AccessRefused
 from app.refresh import Refresher
 from app.rotating import Rotating
 from app.secret_store import SecretStore, Snapshot
@@ -64,6 +66,30 @@ async def require_api_key(secrets: Secrets, api_key: ApiKey) -> None:
     # compared as bytes, in constant time: how long it takes must not tell how much of the key is right
     if not hmac.compare_digest((api_key or "").encode(), secrets["api_key"].encode()):
         raise HTTPException(401, "X-API-Key is missing or wrong.", {"WWW-Authenticate": f'APIKey realm="{NAME}"'})
+
+
+async def get_api_keys(request: Request) -> ApiKeys:
+    """Return the issued keys; raise `AccessRefused` where the settings do not let the service store any."""
+    api_keys: ApiKeys | None = request.app.state.api_keys
+    if api_keys is None:
+        remedy = "Set VAULT_ACCESS_MODE=read_and_write, and grant what `python -m app policy` prints."
+        raise AccessRefused("API keys", "this service may not store any", remedy)
+    return api_keys
+
+
+IssuedKeys = Annotated[ApiKeys, Depends(get_api_keys)]
+
+
+async def get_caller(request: Request, secrets: Secrets, api_key: ApiKey) -> str:
+    """Return who sends an issued key, or the secret `api_key`, in `X-API-Key`."""
+    api_keys: ApiKeys | None = request.app.state.api_keys
+    if api_key and api_keys is not None and (record := api_keys.find(api_key)):
+        return f"api-key/{record.name}"
+    await require_api_key(secrets, api_key)
+    return "api-key"
+
+
+Caller = Annotated[str, Depends(get_caller)]
 
 
 async def require_api_key_outside_development(settings: CurrentSettings, secrets: Secrets, api_key: ApiKey) -> None:

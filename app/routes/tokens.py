@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from app import NAME
-from app.routes.dependencies import Keys, require_api_key
+from app.routes.dependencies import Caller, Keys
 from app.routes.problems import responses
 from app.signing_keys import TOKEN_LIFETIME
 
@@ -34,11 +34,11 @@ class Me(BaseModel):
     expires_at: int
 
 
-@router.post("/token", dependencies=[Depends(require_api_key)], responses=responses(401, 503))
-async def issue_token(keys: Keys, response: Response) -> TokenResponse:
-    """Give a short-lived token to a caller that sends the API key in `X-API-Key`."""
+@router.post("/token", responses=responses(401, 503))
+async def issue_token(caller: Caller, keys: Keys, response: Response) -> TokenResponse:
+    """Give a short-lived token to a caller that sends an API key, the administrator's or an issued one."""
     response.headers["Cache-Control"] = "no-store"
-    claims = {"sub": "api-key", "jti": uuid.uuid4().hex}
+    claims = {"sub": caller, "jti": uuid.uuid4().hex}
     return TokenResponse(access_token=keys.sign(claims), expires_in=TOKEN_LIFETIME)
 
 

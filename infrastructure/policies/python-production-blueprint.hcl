@@ -1,12 +1,25 @@
-# What the service may do, and nothing more. The role is created without Vault's `default` policy, so the few things
-# that the service does with its own token are listed too.
+# What the service may do in the Vault vault: a policy.
 
-# the secrets that the service reads (KV version 2)
+# the secrets that the service reads
 path "secret/data/python-production-blueprint" {
   capabilities = ["read"]
 }
 
-# keep its token alive, ask whether it still is, and give it back at shutdown
+# the secrets that it writes, and the API keys that it issues
+path "secret/data/python-production-blueprint/api-keys/*" {
+  capabilities = ["create", "read", "update", "patch", "delete"]
+}
+path "secret/metadata/python-production-blueprint/api-keys/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+path "secret/undelete/python-production-blueprint/api-keys/*" {
+  capabilities = ["update"]
+}
+path "secret/destroy/python-production-blueprint/api-keys/*" {
+  capabilities = ["update"]
+}
+
+# its own token, and which capability it lacks when Vault refuses something
 path "auth/token/renew-self" {
   capabilities = ["update"]
 }
@@ -16,8 +29,6 @@ path "auth/token/lookup-self" {
 path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
-
-# say which capability is missing when Vault refuses something
 path "sys/capabilities-self" {
   capabilities = ["update"]
 }

@@ -8,7 +8,8 @@ import pytest
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import VaultSettings
 from app.errors import AccessRefused, LostRace, PathMissing, PermissionDenied, VersionDeleted, WrongKVVersion
-from app.vault import get_session, get_writer
+from app.vault import get_session
+from app.vault_writing import get_writer
 from tests.support import Vault, unique
 
 EVERYTHING = """

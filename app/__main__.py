@@ -1,0 +1,218 @@
+"""What can be done from a terminal? `python -m app --help`; the settings are those of the service."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.config import MAIN_VAULT, get_settings
+from app.errors import (
+    AccessRefused,
+    BadReference,
+    BadSettings,
+    BlueprintError,
+    KeyMissing,
+    LoginRefused,
+    LostRace,
+    PathMissing,
+    PermissionDenied,
+    VaultRateLimited,
+    VaultSealed,
+    VaultUnreachable,
+)
+from app.logging_config import configure_logging
+from app.policy import vault_policy
+from app.references import OPENING, is_reference, parse_reference, references_in
+from app.vault import read_reference
+from app.vault_writing import get_writer
+
+# what a script can tell apart; 2 is a wrong command line
+EXIT_CODES: dict[int, tuple[type[Exception], ...]] = {
+    3: (BadSettings, BadReference),
+    4: (PathMissing, KeyMissing),
+    5: (PermissionDenied, LoginRefused, AccessRefused),
+    6: (LostRace,),
+    7: (VaultUnreachable, VaultSealed, VaultRateLimited),
+    2: (ValueError,),
+    1: (BlueprintError,),
+}
+
+cli = typer.Typer(
+    help="Read and change secrets as the service does: with its settings, its login and its policy.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong command line, 3 wrong settings or reference, 4 there is no such "
+    "secret, version or key, 5 refused, 6 somebody else was faster, 7 Vault is out of reach or sealed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would show local variables
+)
+
+Ref = Annotated[str, typer.Argument(help="{vault://NAME/PATH/KEY}; a closing slash means the whole secret.")]
+SecretPath = Annotated[str, typer.Argument(help="A path below the mount point.", metavar="PATH")]
+Pairs = Annotated[
+    list[str], typer.Argument(help="key=value, key=@file, or key=- for standard input; files are taken as they are.")
+]
+VaultName = Annotated[str, typer.Option("--vault", help="Which of the configured Vaults.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+Versions = Annotated[list[int], typer.Option("--version", min=1, help="May be given several times.")]
+
+
+@cli.callback()
+def prepare() -> None:
+    """Log only what matters, unless LOG_LEVEL=DEBUG; what is logged goes to standard error."""
+    settings = get_settings()
+    configure_logging("DEBUG" if settings.log_level == "DEBUG" else "ERROR", settings.log_format)
+
+
+@cli.command()
+def get(
+    ref: Ref,
+    version: Annotated[int | None, typer.Option(min=1, help="Instead of the latest one.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print the value that a reference stands for."""
+    text = f"{{{ref}}}" if ref.startswith(OPENING[1:]) else ref  # a shell eats braces only too easily
+    reference = references_in(text)[0] if is_reference(text) else parse_reference(text)
+    value, found = read_reference(reference if version is None else replace(reference, version=version))
+    if as_json:
+        _print_json({"reference": reference.text, "version": found, "value": value})
+    else:
+        typer.echo(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+@cli.command()
+def put(
+    path: SecretPath,
+    pairs: Pairs,
+    cas: Annotated[int | None, typer.Option(min=0, help="Only if this is the current version; 0: none yet.")] = None,
+    vault: VaultName = MAIN_VAULT,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write a whole secret; keys that are not given are gone in the new version."""
+    _print_version(path, get_writer(vault).write(path, _values(pairs), cas), as_json=as_json)
+
+
+@cli.command()
+def patch(
+    path: SecretPath,
+    pairs: Annotated[list[str] | None, typer.Argument(help="As for put.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A key to be removed; may be given several times.")] = None,
+    vault: VaultName = MAIN_VAULT,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Change some keys of a secret and keep the others."""
+    changes = {**_values(pairs or []), **dict.fromkeys(remove or [])}
+    if not changes:
+        raise typer.BadParameter("give key=value or --remove KEY")
+    _print_version(path, get_writer(vault).patch(path, changes), as_json=as_json)
+
+
+@cli.command()
+def delete(path: SecretPath, vault: VaultName = MAIN_VAULT) -> None:
+    """Delete the latest version of a secret; undelete brings it back."""
+    get_writer(vault).delete(path)
+
+
+@cli.command()
+def undelete(path: SecretPath, version: Versions, vault: VaultName = MAIN_VAULT) -> None:
+    """Bring deleted versions back."""
+    get_writer(vault).undelete(path, version)
+
+
+@cli.command("list")
+def list_names(
+    path: Annotated[str, typer.Argument(help="A folder; without it, the mount point.")] = "",
+    vault: VaultName = MAIN_VAULT,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the names in a folder; folders have a closing slash."""
+    names = get_writer(vault).list(path.strip("/"))
+    if as_json:
+        _print_json(names)
+    else:
+        for name in names:
+            typer.echo(_visible(name))
+
+
+@cli.command()
+def versions(path: SecretPath, vault: VaultName = MAIN_VAULT, *, as_json: AsJson = False) -> None:
+    """Show which versions of a secret there are; never their values."""
+    found = get_writer(vault).metadata(path).get("versions", {})
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("version", "created", "state")
+    for number, about in found.items():
+        deleted = f"deleted {about['deletion_time']}" if about["deletion_time"] else "there"
+        table.add_row(number, about["created_time"], "destroyed" if about["destroyed"] else deleted)
+    Console().print(table)
+
+
+@cli.command()
+def policy(vault: VaultName = MAIN_VAULT) -> None:
+    """Print the least-privilege policy for all that the settings declare, for `vault policy write`."""
+    typer.echo(vault_policy(get_settings(), vault), nl=False)
+
+
+def _values(pairs: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter("each value has the form key=value, key=@file or key=-")
+        if key in values:
+            raise typer.BadParameter(f"{key} is given twice")
+        try:
+            if value == "-":
+                values[key] = sys.stdin.buffer.read().decode()
+            else:
+                values[key] = Path(value[1:]).read_bytes().decode() if value.startswith("@") else value
+        except OSError as error:
+            raise typer.BadParameter(f"{key}: {value[1:]} cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise typer.BadParameter(f"{key}: is not UTF-8; encode it, for instance as base64") from None
+    return values
+
+
+def _print_version(path: str, version: int | None, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"path": path, "version": version})
+    else:
+        typer.echo(f"{_visible(path)}: {'written' if version is None else f'version {version}'}")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _visible(text: str) -> str:
+    """Show characters that would steer the terminal instead of obeying them."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def main() -> None:
+    """Run the command line; end with the exit code that fits what went wrong."""
+    try:
+        cli(prog_name="python -m app")
+    except (BlueprintError, ValueError) as error:
+        code = next(code for code, kinds in EXIT_CODES.items() if isinstance(error, kinds))
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {_visible_lines(str(error))}"))
+        sys.exit(code)
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(map(_visible, text.split("\n")))
+
+
+if __name__ == "__main__":
+    main()

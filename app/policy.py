@@ -1,0 +1,72 @@
+"""What must the service be allowed to do in Vault? Exactly what its settings declare, and nothing more."""
+
+import json
+from collections.abc import Iterator
+
+from app.config import MAIN_VAULT, Settings, VaultSettings
+from app.errors import BlueprintError
+from app.references import references_in
+
+Grants = dict[str, tuple[str, ...]]
+
+# what the service does with its own token, and what it asks so that a refusal can name the missing capability
+SELF: Grants = {
+    "auth/token/renew-self": ("update",),
+    "auth/token/lookup-self": ("read",),
+    "auth/token/revoke-self": ("update",),
+    "sys/capabilities-self": ("update",),
+}
+
+
+def vault_policy(settings: Settings, vault: str = MAIN_VAULT) -> str:
+    """Return the least-privilege policy for one of the Vaults, in the form that `vault policy write` takes."""
+    own = settings.of(vault)
+    parts: list[tuple[str, Grants]] = [
+        ("the secrets that the service reads", _reads(settings, vault, own)),
+        ("the secrets that it writes, and the API keys that it issues", _writes(own)),
+        ("its own token, and which capability it lacks when Vault refuses something", SELF),
+    ]
+    where = f" of the namespace {own.namespace}" if own.namespace else ""
+    head = f"# What the service may do in the Vault {vault}: a policy{where}.\n"
+    return "\n".join([head, *(f"# {title}\n{_hcl(grants)}" for title, grants in parts if grants)])
+
+
+def _reads(settings: Settings, vault: str, own: VaultSettings) -> Grants:
+    if own.access_mode == "write_only":
+        return {}
+    texts = (value.get_secret_value() for value in settings.secrets.values())
+    referred = [each.resource for text in texts for each in references_in(text) if each.name == vault]
+    paths = dict.fromkeys([*own.secret_path, *referred])
+    return {api_path: ("read",) for path in paths for api_path in _data_paths(own, path)}
+
+
+def _writes(own: VaultSettings) -> Grants:
+    if own.access_mode == "read_only":
+        return {}
+    below, reads = f"{own.write_prefix}/*", ("read",) if own.access_mode == "read_and_write" else ()
+    changes = ("create", *reads, "update", "patch", "delete")
+    if own.kv_version == "1":
+        return {f"{own.mount_point}/{below}": ("create", *reads, "update", "delete", "list")}
+    return {
+        f"{own.mount_point}/data/{below}": changes,
+        f"{own.mount_point}/metadata/{below}": ("create", "read", "update", "delete", "list"),
+        f"{own.mount_point}/undelete/{below}": ("update",),
+        f"{own.mount_point}/destroy/{below}": ("update",),
+    }
+
+
+def _data_paths(own: VaultSettings, path: str) -> Iterator[str]:
+    """Say where Vault's API has the secret at this path; with `VAULT_KV_VERSION=auto` it may be either place."""
+    if path.endswith("*") or "+" in path.split("/") or "{{" in path or "${" in path:
+        raise BlueprintError(path, "in a policy it would mean more than this secret", "Give it another name.")
+    if own.kv_version != "1":
+        yield f"{own.mount_point}/data/{path}"
+    if own.kv_version != "2":
+        yield f"{own.mount_point}/{path}"
+
+
+def _hcl(grants: Grants) -> str:
+    return "".join(
+        f"path {json.dumps(path, ensure_ascii=False)} {{\n  capabilities = {json.dumps(capabilities)}\n}}\n"
+        for path, capabilities in grants.items()
+    )
