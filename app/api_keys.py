@@ -188,7 +188,7 @@ class ApiKeys:
     def rotate(
         self, name: str, grace_period: int, expires_in: int | None = None, idempotency_key: str = ""
     ) -> tuple[KeyRecord, str]:
-        """Make a new key for a name; the present one stays good for `grace_period` seconds, but not beyond its end.
+        """Make a new key for a name; older ones stay good for `grace_period` seconds at most, and not beyond their end.
 
         Without `expires_in` the new key gets as long a life as the present one was given. Raises as `issue`, and
         `ApiKeyMissing` if there is no such name.

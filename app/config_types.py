@@ -42,8 +42,13 @@ def refuse_bad_path(path: str) -> None:
         raise ValueError("is empty")
     if {".", ".."} & set(path.split("/")):
         raise ValueError("must not contain the segments . or ..")
-    if any(unicodedata.category(character) == "Cc" for character in path):
-        raise ValueError("must not contain control characters")
+    if has_invisible(path):
+        raise ValueError("must not contain control characters or invisible ones")
+
+
+def has_invisible(text: str) -> bool:
+    """Tell whether a text has control, bidi or zero-width characters, or the like; Vault has no such paths either."""
+    return any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text)
 
 
 def _split(text: object) -> object:

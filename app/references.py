@@ -12,19 +12,18 @@ A reference inside a longer text is replaced there; in the user-info, path and q
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
+from app.config_types import has_invisible
 from app.errors import BadReference, KeyMissing
 
 OPENING = "{vault://"
 OPTIONS = {"default", "optional"}
 LONGEST = 4096  # characters
 _INSIDE = re.compile(r"(?<!\{)\{vault://[^{}]*\}")
-_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, bidi and zero-width characters, and the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ def _decoded(text: str, segment: str) -> str:
         raise _bad(text, "a percent-encoded character is not UTF-8") from None
     if {".", ".."} & set(decoded.split("/")):
         raise _bad(text, "the segments . and .. are not allowed")
-    if any(unicodedata.category(character) in _INVISIBLE for character in decoded):
+    if has_invisible(decoded):
         raise _bad(text, "control characters and invisible ones are not allowed")
     return decoded
 

@@ -21,6 +21,7 @@ class Fault:
     delay: float = 0.0  # seconds before the answer
     hang: bool = False  # never answer
     reset: bool = False  # break the connection instead of answering
+    unanswered: bool = False  # pass the request on, but break the connection instead of the answer
     cut: bool = False  # break the connection in the middle of the body
 
 
@@ -77,7 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault = Fault(reset=True)
         if fault.hang:
             self.server.closing.wait()
-        if fault.hang or fault.reset:
+        if fault.unanswered:
+            self._forward(body)
+        if fault.hang or fault.reset or fault.unanswered:
             self._break()
         elif fault.status is not None:
             self._answer(fault.status, fault.headers, b'{"errors": []}', cut=fault.cut)

@@ -38,7 +38,7 @@ class VaultKeyShelf:
         """Return what is known of all keys: one request."""
         self._writer.refuse_in_version_1(self._prefix, "an index of keys")
         names = self._writer.list(f"{self._prefix}/{INDEX}")
-        return [_record(match) for name in names if (match := _RECORD.fullmatch(name))]
+        return [record for name in names if (record := record_of(name))]
 
     def add(self, record: KeyRecord, key: str) -> None:
         """Store the key if there is none of this name, verify it, and only then let it count."""
@@ -97,9 +97,7 @@ class VaultKeyShelf:
         return f"{self._prefix}/{name}"
 
     def _marker(self, record: KeyRecord) -> str:
-        digest = urlsafe_b64encode(record.digest).decode().rstrip("=")
-        until = "" if record.until is None else record.until
-        return f"{self._prefix}/{INDEX}/{record.name}~{digest}~{record.created}~{until}~{record.tag}"
+        return f"{self._prefix}/{INDEX}/{marker_of(record)}"
 
     def _describe(self, record: KeyRecord) -> None:
         """Write down for people what is known of the key; the service itself does not read it."""
@@ -149,7 +147,18 @@ class VaultKeyShelf:
             error.remedy += f" Then DELETE /api-keys/{name}, since traces of the attempt could not be removed."
 
 
-def _record(match: re.Match[str]) -> KeyRecord:
+def marker_of(record: KeyRecord) -> str:
+    """Return the name that says all of a record."""
+    digest = urlsafe_b64encode(record.digest).decode().rstrip("=")
+    until = "" if record.until is None else record.until
+    return f"{record.name}~{digest}~{record.created}~{until}~{record.tag}"
+
+
+def record_of(marker: str) -> KeyRecord | None:
+    """Return the record that a name stands for; None for what else may lie there."""
+    match = _RECORD.fullmatch(marker)
+    if match is None:
+        return None
     name, digest, created, until, tag = match.groups()
     return KeyRecord(name, urlsafe_b64decode(digest + "="), int(created), int(until) if until else None, tag)
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.api_keys import KeyRecord
 from app.routes.dependencies import IssuedKeys, require_api_key
@@ -21,7 +21,15 @@ Name = Annotated[str, Path(pattern=NAME)]
 Once = Annotated[
     str, Header(alias="Idempotency-Key", max_length=255, description="Sent again, it brings the same key again.")
 ]
-Lifetime = Annotated[int | None, Field(ge=1, le=TEN_YEARS, strict=True, description="Seconds; without it, for ever.")]
+
+
+def _whole(number: object) -> object:
+    """Take 60.0 for 60, as JSON does; nothing else that only looks like a number."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Grace = Annotated[int, Field(strict=True, ge=0, le=TEN_YEARS), BeforeValidator(_whole)]
+Lifetime = Annotated[int, Field(strict=True, ge=1, le=TEN_YEARS), BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -32,16 +40,16 @@ class NewKey(_Body):
     """Which key is wanted."""
 
     name: Annotated[str, Field(pattern=NAME, description="Letters, digits, `.`, `_` and `-`; not `.` or `-` first.")]
-    expires_in: Lifetime = None
+    expires_in: Annotated[Lifetime | None, Field(description="Seconds; without it, for ever.")] = None
 
 
 class Rotation(_Body):
     """How a key is to be replaced."""
 
-    grace_period: Annotated[
-        int, Field(ge=0, le=TEN_YEARS, strict=True, description="Seconds for which the old key stays good.")
-    ]
-    expires_in: Annotated[Lifetime, Field(description="Seconds; without it, as long as the old key had.")] = None
+    grace_period: Annotated[Grace, Field(description="Seconds for which old keys stay good, at most.")]
+    expires_in: Annotated[
+        Lifetime | None, Field(description="Seconds; without it, as many as the old key was given.")
+    ] = None
 
 
 class KeyInfo(BaseModel):

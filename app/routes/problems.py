@@ -54,10 +54,14 @@ def install_problems(app: FastAPI) -> None:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way
 
 
-async def _http_problem(_request: Request, error: Exception) -> JSONResponse:
+async def _http_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
-    return problem(error.status_code, detail, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    route = getattr(request.scope.get("route"), "path", "")
+    if "Allow" in headers and (methods := request.app.openapi()["paths"].get(route)):
+        headers["Allow"] = ", ".join(sorted(methods)).upper()  # starlette names those of the first function only
+    return problem(error.status_code, detail, headers)
 
 
 async def _validation_problem(_request: Request, error: Exception) -> JSONResponse:
@@ -83,6 +87,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in schema["paths"].values():
             for operation in path.values():
                 operation["responses"]["default"] = responses(500)[500] | {"description": "Any other error"}
+                if "requestBody" in operation:
+                    operation["responses"] |= {str(status): each for status, each in responses(400, 413).items()}
                 if "422" in operation["responses"]:
                     operation["responses"]["422"] = responses(422)[422]
         app.openapi_schema = schema

@@ -3,14 +3,28 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jwt
 import pytest
+from fastapi import Request
+from fastapi.testclient import TestClient
 
+from app import NAME
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import VaultSettings
 from app.errors import AccessRefused, LostRace, PathMissing, PermissionDenied, VersionDeleted, WrongKVVersion
-from app.vault import get_session
-from app.vault_writing import get_writer
-from tests.support import Vault, unique
+from app.main import create_app
+from app.vault import (
+    delete_secret,
+    destroy,
+    get_session,
+    list_secrets,
+    patch_secret,
+    read_secret,
+    secret_metadata,
+    undelete,
+    write_secret,
+)
+from tests.support import SECRETS, Vault, unique, until
 
 EVERYTHING = """
 path "secret/data/{path}" {{ capabilities = ["create", "read", "update", "delete"{more}] }}
@@ -184,9 +198,67 @@ def test_version_1_does_what_it_can_and_says_what_it_cannot(vault: Vault) -> Non
         writer.read("x")
 
 
-def test_the_settings_decide(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`get_writer` takes no arguments."""
-    monkeypatch.setenv("VAULT_URL", vault.url)
-    monkeypatch.setenv("VAULT_TOKEN", vault.root_token)
-    monkeypatch.setenv("VAULT_ACCESS_MODE", "READ_AND_WRITE")
-    assert get_writer().write(unique("x"), {"a": 1}) == 1
+def test_a_lost_race_is_told_also_where_the_current_version_may_not_be_known(vault: Vault) -> None:
+    """Without the right to read the metadata."""
+    raw = vault.app_role(
+        path := unique("raced"), policy=EVERYTHING.replace("secret/+", "secret/none").replace("{more}", "")
+    )
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate({**raw, "access_mode": "read_and_write"})))
+    writer.write(path, {"a": 1})
+    with pytest.raises(LostRace, match=r"version 0 is not the current one any more\. Read it"):
+        writer.write(path, {"a": 2}, cas=0)
+
+
+@pytest.fixture
+def _in_environment(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"URL": vault.url, "TOKEN": vault.root_token, "ACCESS_MODE": "READ_AND_WRITE"}.items():
+        monkeypatch.setenv(f"VAULT_{name}", value)
+
+
+@pytest.mark.usefixtures("_in_environment")
+def test_the_functions_of_the_index_take_their_settings_from_the_environment() -> None:
+    """Each of them, with the names that the documentation gives them."""
+    path = unique("named")
+    assert write_secret(path, {"a": 1}, cas=0) == 1
+    assert patch_secret(path, {"b": 2}) == 2
+    assert read_secret(path) == {"a": 1, "b": 2}
+    delete_secret(path)
+    with pytest.raises(VersionDeleted):
+        read_secret(path)
+    undelete(path, [2])
+    destroy(path, [1])
+    metadata = secret_metadata(path)
+    assert (metadata["current_version"], metadata["versions"]["1"]["destroyed"]) == (2, True)
+    assert path in list_secrets()
+
+
+@pytest.mark.usefixtures("_in_environment")
+def test_a_write_is_visible_to_this_process_at_once(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a running service, though its next refresh is far away; objects that were built from it follow."""
+    vault.write(path := unique("visible"), SECRETS)
+    for name, value in {"VAULT_ENABLED": "true", "VAULT_SECRET_PATH": path, "VAULT_REFRESH_INTERVAL": "86400"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("VAULT_MAX_STALENESS", "0")
+    app = create_app()
+
+    @app.post("/turn")
+    def turn(request: Request) -> str:
+        patch_secret(path, {"api_key": "turned-key", "jwt_secret": "j" * 32})
+        found: str = request.app.state.vault_secrets["api_key"]
+        return found
+
+    with TestClient(app) as client:
+        assert client.post("/turn").json() == "turned-key"
+        answer = client.post("/token", headers={"X-API-Key": "turned-key"})
+        assert answer.status_code == 200
+        until(lambda: signed_with(client, "j" * 32), "the signing keys to follow")
+
+
+def signed_with(client: TestClient, secret: str) -> bool:
+    """Tell which key signs."""
+    token = client.post("/token", headers={"X-API-Key": "turned-key"}).json()["access_token"]
+    try:
+        jwt.decode(token, secret, ["HS256"], issuer=NAME)
+    except jwt.InvalidSignatureError:
+        return False
+    return True
