@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+LONGEST_PATH = 2048  # characters; Vault's own limits depend on its storage, and are silent
+
 
 def _address(url: str) -> str:
     """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of Vault may add."""
@@ -40,6 +42,8 @@ def refuse_bad_path(path: str) -> None:
     """Raise `ValueError` for a path that no secret can have, or that would lead out of the mount point."""
     if not path:
         raise ValueError("is empty")
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f"is longer than {LONGEST_PATH} characters")
     if {".", ".."} & set(path.split("/")):
         raise ValueError("must not contain the segments . or ..")
     if has_invisible(path):

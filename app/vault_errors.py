@@ -24,6 +24,7 @@ from app.errors import (
 # What Vault says, and what we say of it: its own words are not passed on, since they may repeat what was sent.
 STALE_WRITE = "a newer version was written meanwhile"
 KNOWN_CAUSES = {
+    "request body too large": "it is larger than Vault takes (max_request_size of its listener)",
     "check-and-set parameter": STALE_WRITE,
     "no handler for route": "nothing is mounted there",
     "namespace not found": "there is no such namespace",
@@ -68,6 +69,8 @@ def vault_errors(address: str, subject: str) -> Iterator[None]:
         raise VaultUnreachable(
             address, f"no connection ({_network_reason(error)})", "Check VAULT_URL, and whether Vault is up."
         ) from error
+    except requests.exceptions.InvalidJSONError:
+        raise BadRequest(subject, "the values cannot be written as JSON", "Write no NaN and no infinity.") from None
     except requests.exceptions.RequestException as error:  # too many redirects, a body that is not what it says
         raise not_vault(address, type(error).__name__) from None
 
@@ -112,8 +115,9 @@ def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str) -> V
         case hvac.exceptions.InternalServerError() | hvac.exceptions.BadGateway() | hvac.exceptions.VaultDown():
             status = {"InternalServerError": 500, "BadGateway": 502}.get(type(error).__name__, 503)
             return VaultError(address, f"Vault has a fault of its own (HTTP {status})", "Look into Vault's log.")
-        case hvac.exceptions.InvalidRequest():
-            return BadRequest(subject, cause or "Vault does not accept this", "Check the path and the mount point.")
+        case _ if cause is not None or isinstance(error, hvac.exceptions.InvalidRequest):
+            remedy = "Check the path, the mount point and what was sent."
+            return BadRequest(subject, cause or "Vault does not accept this", remedy)
         case _:
             return not_vault(address, type(error).__name__)
 

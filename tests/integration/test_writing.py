@@ -11,7 +11,15 @@ from fastapi.testclient import TestClient
 from app import NAME
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import VaultSettings
-from app.errors import AccessRefused, LostRace, PathMissing, PermissionDenied, VersionDeleted, WrongKVVersion
+from app.errors import (
+    AccessRefused,
+    BadRequest,
+    LostRace,
+    PathMissing,
+    PermissionDenied,
+    VersionDeleted,
+    WrongKVVersion,
+)
 from app.main import create_app
 from app.vault import (
     delete_secret,
@@ -145,6 +153,41 @@ def test_only_listing_works_without_a_path(vault: Vault, writer: VaultKVWriter, 
     with vault.audited() as calls, pytest.raises(ValueError, match="is empty"):
         getattr(writer, act)("", *([] if act == "delete" else [{}]))
     assert calls == []
+
+
+def test_a_path_that_nobody_means_is_refused(vault: Vault, writer: VaultKVWriter) -> None:
+    """A megabyte of it; Vault would not even answer."""
+    with vault.audited() as calls, pytest.raises(ValueError, match="longer than 2048 characters"):
+        writer.write("x" * 1_000_000, {"a": 1})
+    assert calls == []
+
+
+def test_unusual_keys_and_values_are_kept_as_they_are(writer: VaultKVWriter) -> None:
+    """Names that mean something elsewhere, invisible characters, a large value."""
+    path = unique("unusual")
+    names = ["constructor", "__proto__", "key", "description", "", "a\x00b", "\u202e", "x" * 10_000]
+    data = {name: f"value of {name}" for name in names} | {
+        "large": "ü" * 500_000,
+        "n": 1.5,
+        "t": True,
+        "o": {"a": [None]},
+    }
+    writer.write(path, data)
+    assert writer.read(path).data == data
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(float("nan"), "cannot be written as JSON"), ("x" * 40_000_000, "larger than Vault takes")],
+    ids=["NaN", "40 MB"],
+)
+def test_what_vault_cannot_take_is_said(writer: VaultKVWriter, value: Any, said: str) -> None:
+    """And nothing is written."""
+    path = unique("refused")
+    with pytest.raises(BadRequest, match=said):
+        writer.write(path, {"a": value})
+    with pytest.raises(PathMissing):
+        writer.read(path)
 
 
 def test_what_the_access_mode_forbids_is_not_sent(vault: Vault) -> None:
