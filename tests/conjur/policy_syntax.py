@@ -1,0 +1,148 @@
+"""How is policy written? Text into statements, and records back into text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from tests.conjur.records import Record, Records
+
+RECORDS = {
+    "!policy": "policy",
+    "!variable": "variable",
+    "!host": "host",
+    "!user": "user",
+    "!group": "group",
+    "!layer": "layer",
+    "!webservice": "webservice",
+    "!host-factory": "host_factory",
+}
+REMOVALS = {"!delete", "!deny", "!revoke"}
+PERMISSION = {"role", "roles", "privilege", "privileges", "resource", "resources"}
+MEMBERSHIP = {"role", "roles", "member", "members"}
+FIELDS = {
+    **{tag: {"id", "owner", "annotations"} for tag in RECORDS},
+    "!policy": {"id", "owner", "annotations", "body"},
+    "!variable": {"id", "owner", "annotations", "kind", "mime_type"},
+    "!host": {"id", "owner", "annotations", "restricted_to"},
+    "!user": {"id", "owner", "annotations", "restricted_to"},
+    "!host-factory": {"id", "owner", "annotations", "layer", "layers"},
+    "!permit": PERMISSION,
+    "!deny": PERMISSION,
+    "!grant": MEMBERSHIP,
+    "!revoke": MEMBERSHIP,
+    "!delete": {"record"},
+}
+
+
+class PolicyInvalid(Exception):
+    """The load is refused with 422; `more` goes into the error."""
+
+    def __init__(self, message: str, code: str = "policy_invalid", **more: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.more = more
+
+
+@dataclass(frozen=True)
+class Item:
+    """A tagged node: a statement, or a reference to a record."""
+
+    tag: str
+    fields: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.fields) - FIELDS[self.tag]:
+            raise PolicyInvalid(f"Unknown attribute {min(unknown)!r} of {self.tag}")  # refused; words not recorded
+
+    @property
+    def id(self) -> str:
+        """The id as written; empty if there is none."""
+        return str(self.fields.get("id", ""))
+
+    def all(self, name: str) -> list[Any]:
+        """Return the field's values, whether it is written in the singular or the plural."""
+        plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+        return list(flat([self.fields.get(name, []), self.fields.get(plural, [])]))
+
+
+def parse(text: bytes) -> list[Item]:
+    """Return the statements of a document."""
+    try:
+        node = yaml.compose(text, Loader=yaml.CSafeLoader)  # libyaml, like Ruby: its messages are part of the answer
+    except yaml.YAMLError as error:
+        raise PolicyInvalid(str(getattr(error, "problem", error))) from error
+    statements = list(flat(_read(node) if node else []))
+    if not all(isinstance(statement, Item) for statement in statements):
+        raise PolicyInvalid("A policy is a list of tagged statements")
+    return statements
+
+
+def _read(node: yaml.Node) -> Any:
+    if node.tag.startswith("!") and node.tag not in FIELDS:
+        line = node.end_mark.line + 1  # the parser has read on to the next line when it tells where it is
+        message = f"Error at line {line}, column 0 in policy : Unrecognized data type '{node.tag}'"
+        inner = {"code": "policy_invalid", "filename": "policy", "line": line, "column": 0}
+        raise PolicyInvalid(message, innererror=inner)
+    match node:
+        case yaml.SequenceNode():
+            return [_read(child) for child in node.value]
+        case yaml.MappingNode():
+            fields = {key.value: _read(value) for key, value in node.value}
+            return Item(node.tag, fields) if node.tag in FIELDS else fields
+        case _:
+            return Item(node.tag, {"id": node.value}) if node.tag in FIELDS else node.value
+
+
+def flat(value: Any) -> Iterator[Any]:
+    """Walk through lists in lists, as anchors make them."""
+    if isinstance(value, list):
+        for element in value:
+            yield from flat(element)
+    else:
+        yield value
+
+
+def scoped(kind: str, written: str, namespace: str) -> str:
+    """Return the whole identifier of what is written inside the policy `namespace`."""
+    if written.startswith("/"):
+        return written[1:]
+    if kind == "user" and namespace:
+        return f"{written}@{namespace.replace('/', '-')}"
+    return "/".join(part for part in (namespace, written) if part)
+
+
+def with_bodies(statements: list[Item], namespace: str) -> Iterator[tuple[Item, str]]:
+    """Walk through the statements, those in bodies included, each with the namespace that it stands in."""
+    for statement in statements:
+        yield statement, namespace
+        inner = scoped("policy", statement.id, namespace)
+        yield from with_bodies(list(flat(statement.fields.get("body", []))), inner)
+
+
+def effective(records: Records, branch: Record) -> str:
+    """Return what a branch holds, as policy again."""
+    prefix = f"{branch.identifier}/"
+    held = [record for record in records.records.values() if record.identifier.startswith(prefix)]
+    lines = ["---", "- !policy", f"  id: {branch.identifier}", "  body:"]
+    order = ["variable", "user", "host", "group", "layer"]
+    for record in sorted(held, key=lambda record: (order.index(record.kind), record.identifier)):
+        short = record.identifier.removeprefix(prefix)
+        if mime_type := record.annotations.get("conjur/mime_type"):
+            lines += [f"  - !{record.kind}", f"    id: {short}", f"    mime_type: {mime_type[0]}"]
+        else:
+            lines.append(f"  - !{record.kind} {short}")
+    granted: dict[tuple[str, str], list[str]] = {}
+    for resource, privilege, role in sorted(records.permissions):
+        if resource in {record.id for record in held}:
+            granted.setdefault((role, resource), []).append(privilege)
+    for (role, resource), privileges in sorted(granted.items()):
+        lines += ["  - !permit", f"    role: {_reference(role, prefix)}"]
+        lines += [f"    privileges: [{', '.join(privileges)}]", f"    resource: {_reference(resource, prefix)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _reference(full: str, prefix: str) -> str:
+    _, kind, identifier = full.split(":", 2)
+    return f"!{kind} {identifier.removeprefix(prefix)}"
