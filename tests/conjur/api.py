@@ -57,7 +57,7 @@ class Api:
             case "POST", "authn", account, login, "authenticate":
                 return self._token(request, self._with_key(request, account, login, request.body))
             case "POST", "authn-jwt", service, account, "authenticate":  # as documented; not in the recordings
-                jwt = parse_qs(request.body.decode()).get("jwt", [""])[-1]
+                jwt = parse_qs(request.body.decode(errors="replace")).get("jwt", [""])[-1]
                 return self._token(request, self._actor(account, self.jwt_logins.get((service, jwt), "")))
             case "POST", authenticator, _, _, _, "authenticate" if authenticator.startswith("authn"):
                 return wire.bare(401)
@@ -73,7 +73,7 @@ class Api:
         """Answer what needs a token."""
         login, issued = self.tokens.check(request.headers.get("Authorization"))
         role = self._role_id(self.account, login)
-        if segments == ["whoami"]:
+        if (request.method, segments) == ("GET", ["whoami"]):
             who = {"client_ip": request.client_ip, "user_agent": request.header("User-Agent"), "account": self.account}
             return wire.as_json({**who, "username": login, "token_issued_at": timestamp(issued)})
         if role not in self.records.records:
@@ -114,9 +114,10 @@ class Api:
 
     def _basic(self, request: Request, account: str) -> Record:
         scheme, _, encoded = request.header("Authorization").partition(" ")
-        if scheme != "Basic":
-            raise Refused(wire.bare(401))
-        login, _, key = base64.b64decode(encoded).decode().partition(":")
+        try:
+            login, _, key = base64.b64decode(encoded if scheme == "Basic" else "").decode().partition(":")
+        except ValueError as cause:
+            raise Refused(wire.bare(401)) from cause
         return self._with_key(request, account, login, key.encode())
 
     def _token(self, request: Request, actor: Record) -> Answer:

@@ -25,7 +25,7 @@ class Load:
 
     def run(self, text: bytes) -> None:
         """Apply the document; raise PolicyInvalid."""
-        if not text:
+        if not text.strip():
             raise _invalid_text("is not present")
         statements = parse(text)
         root = self.branch.identifier == "root"

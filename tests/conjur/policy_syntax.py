@@ -63,8 +63,7 @@ class Item:
 
     def all(self, name: str) -> list[Any]:
         """Return the field's values, whether it is written in the singular or the plural."""
-        plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-        return list(flat([self.fields.get(name, []), self.fields.get(plural, [])]))
+        return list(flat([self.fields.get(name, []), self.fields.get(f"{name}s", [])]))
 
 
 def parse(text: bytes) -> list[Item]:

@@ -87,11 +87,15 @@ class Records:
         held = self.roles_of(role)
         return record.owner in held or any((record.id, privilege, one) in self.permissions for one in held)
 
-    def is_visible(self, role: str, record: Record) -> bool:
-        """Tell whether the role owns the record or was permitted anything."""
+    def visible_to(self, role: str) -> set[str]:
+        """Return the ids of what the role owns or was permitted anything on."""
         held = self.roles_of(role)
-        permitted = any(resource == record.id and one in held for resource, _, one in self.permissions)
-        return record.owner in held or permitted
+        owned = {record.id for record in self.records.values() if record.owner in held}
+        return owned | {resource for resource, _, one in self.permissions if one in held}
+
+    def is_visible(self, role: str, record: Record) -> bool:
+        """Tell whether the role may see the record."""
+        return record.id in self.visible_to(role)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete records, with all that they own, that they loaded, and that refers to them."""

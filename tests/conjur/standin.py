@@ -9,13 +9,14 @@ What it answers is decided in `api.py`; here are the server and the switches by 
 
 import socket
 import ssl
+import sys
 import threading
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from tests.conjur import wire
 from tests.conjur.api import Api
@@ -41,6 +42,7 @@ class StandIn:
         self._api = Api(account)
         self._tls = tls
         self._faults: list[_Fault] = []
+        self._held: tuple[str, threading.Event, threading.Event] | None = None
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._port = 0
@@ -96,7 +98,7 @@ class StandIn:
 
     @property
     def policy_lock(self) -> threading.Lock:
-        """While a test holds it, another policy load is in progress."""
+        """While a test holds it, another policy load is in progress: every load gets a 409."""
         return self._api.policy_lock
 
     def fail_next(
@@ -106,12 +108,33 @@ class StandIn:
 
         The failure is the one that a real server gives with this status, or `answer`. The request has no effect.
         """
-        if answer is None:
-            answer = wire.conflict(self._api.retry_after) if status == 409 else wire.unrouted(status)
-        self._faults += [_Fault(method, path, answer)] * times
+        match status:
+            case 401:
+                failure = wire.unauthorized("Unauthorized: Invalid token")
+            case 403:
+                failure = wire.bare(403)
+            case 409:
+                failure = wire.conflict(self._api.retry_after)
+            case _:
+                failure = wire.unrouted(status)
+        self._faults += [_Fault(method, path, answer or failure)] * times
+
+    @contextmanager
+    def hold(self, path: str) -> Iterator[threading.Event]:
+        """Let requests with `path` in their raw path wait until the block ends; the event tells that one has come."""
+        came, released = threading.Event(), threading.Event()
+        self._held = (path, came, released)
+        try:
+            yield came
+        finally:
+            self._held = None
+            released.set()
 
     def answer(self, request: Request) -> Answer:
         """Answer a request: with a failure that a test asked for, or as Conjur does."""
+        if (held := self._held) and held[0] in request.target:
+            held[1].set()
+            held[2].wait()
         with self._lock:
             planned = next((fault for fault in self._faults if fault.meets(request)), None)
             if planned:
@@ -152,8 +175,10 @@ class _Server(ThreadingHTTPServer):
         self._connections.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing where a client hung up or its certificate was refused; such is what tests try."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where a client hung up or a handshake failed: such is what tests try. Show what is a fault."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def end(self) -> None:
         self.shutdown()

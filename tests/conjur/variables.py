@@ -79,11 +79,12 @@ def listed(records: Records, role: str, request: Request, account: str, kind: st
     """Answer with the resources of a kind that the role may see."""
     limit, offset = _whole(request, "limit", 1), _whole(request, "offset", 0)
     words = _words(request.query.get("search", ""))
+    visible = records.visible_to(role)
     found = [
         record
         for full, record in sorted(records.records.items())
         if (record.account, record.kind) == (account, kind)
-        and records.is_visible(role, record)
+        and full in visible
         and words <= _words(" ".join([full, *(value for value, _ in record.annotations.values())]))
     ]
     if request.query.get("count") == "true":
