@@ -3,6 +3,7 @@
 PORT          ?= 8000
 VAULT_PORT    ?= 8200
 VAULT_RUNTIME ?= auto
+CONJUR_PORT   ?= 8280
 PYTHON        ?= python3
 
 VENV  := .venv
@@ -14,7 +15,7 @@ VAULT := http://127.0.0.1:$(VAULT_PORT)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run vault-up vault-down seed test check format drill bench lock clean rename
+.PHONY: help setup run vault-up vault-down seed conjur-up conjur-down test check format drill bench lock clean rename
 
 ##@ Start
 help: ## list the targets
@@ -39,6 +40,13 @@ vault-down: $(STAMP) ## stop it; what is in it is gone
 
 seed: $(STAMP) ## put secret, policy and AppRole into it (RESET=1: new values)
 	@$(BIN)/python -m infrastructure.seed --url $(VAULT) $(if $(RESET),--reset)
+
+##@ Dev Conjur
+conjur-up: $(STAMP) ## start a real Conjur in Docker, and say how to test against it
+	@$(BIN)/python -m infrastructure.dev_conjur up --port $(CONJUR_PORT)
+
+conjur-down: $(STAMP) ## stop it; what is in it is gone
+	@$(BIN)/python -m infrastructure.dev_conjur down
 
 ##@ Quality
 test: $(STAMP) ## run all tests, with the servers that they need (ARGS='-k login': some of them)
@@ -68,8 +76,8 @@ lock: $(STAMP) ## renew the hash-pinned requirements from pyproject.toml
 	  $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 	    --custom-compile-command 'make lock' --output-file $$1.txt $$source $$2 $$3; done
 
-clean: ## remove what was made here: the environment, caches and the dev Vault's files
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_vault down; fi
+clean: ## remove what was made here: the environment, caches and the dev servers' files
+	@if [ -x $(BIN)/python ]; then for server in vault conjur; do $(BIN)/python -m infrastructure.dev_$$server down; done; fi
 	@rm -rf $(VENV) .dev .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find $(wildcard app infrastructure tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 

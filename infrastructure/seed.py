@@ -15,7 +15,7 @@ import hvac.exceptions
 import requests
 
 from app.config import VaultSettings
-from infrastructure.dev_vault import ROOT_TOKEN, STATE, DevVaultError, fail, is_up
+from infrastructure.dev_vault import ROOT_TOKEN, STATE, DevVaultError, fail, is_up, write_private
 
 POLICIES = Path(__file__).with_name("policies")
 MOUNT_POINT: str = VaultSettings.model_fields["mount_point"].default
@@ -94,10 +94,10 @@ def seed_role(client: hvac.Client) -> str:
 def seed_credentials(client: hvac.Client) -> str:
     """Write role id and secret id where only their owner can read them; a secret id that still works is kept."""
     role_id: str = client.auth.approle.read_role_id(ROLE)["data"]["role_id"]
-    _write_private(ROLE_ID_FILE, role_id)
+    write_private(ROLE_ID_FILE, role_id)
     if _still_works(client):
         return f"login: the secret id in {SECRET_ID_FILE} still works"
-    _write_private(SECRET_ID_FILE, client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"])
+    write_private(SECRET_ID_FILE, client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"])
     return f"login: role id and secret id written to {ROLE_ID_FILE} and {SECRET_ID_FILE} (mode 0600)"
 
 
@@ -117,16 +117,6 @@ def _still_works(client: hvac.Client) -> bool:
     except hvac.exceptions.VaultError:
         return False
     return isinstance(found, dict)  # for one that it does not know, Vault answers 204 without a body
-
-
-def _write_private(file: Path, text: str) -> None:
-    """Write in one step: a running service that reads the file meanwhile sees the old text or the new."""
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = file.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(text)
-    draft.replace(file)
 
 
 def main() -> None:
