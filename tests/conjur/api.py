@@ -31,9 +31,14 @@ class Api:
         self.records = Records(account)
         self._factory_tokens: dict[str, str] = {}
         self._lock = threading.RLock()
-        self.admin = Record(f"{account}:user:admin", f"{account}:user:admin", None, self.clock.now())
-        self._add(self.admin)
-        self._add(Record(f"{account}:policy:root", self.admin.id, None, self.clock.now()))
+        self._admin = f"{account}:user:admin"
+        for full in (self._admin, f"{account}:policy:root"):
+            self._add(Record(full, self._admin, None, self.clock.now()))
+
+    @property
+    def admin_api_key(self) -> str:
+        """The key of user `admin`, as it is now."""
+        return self.records.records[self._admin].api_key or ""
 
     def answer(self, request: Request) -> Answer:
         """Answer one request; several threads may ask."""

@@ -130,14 +130,9 @@ class Load:
         """Return what a dry run tells; records that change or go are left out, since none are in the recordings."""
         items = []
         for record in self.created:
-            annotations = {name: value for name, (value, _) in record.annotations.items()}
-            known: dict[str, Any] = {
-                "id": record.identifier,
-                "type": record.kind,
-                "owner": record.owner,
-                "policy": record.policy,
-            }
-            known |= {"permitted": {}, "annotations": annotations}
+            known: dict[str, Any] = {"id": record.identifier, "type": record.kind}
+            known |= {"owner": record.owner, "policy": record.policy, "permitted": {}}
+            known["annotations"] = {name: value for name, (value, _) in record.annotations.items()}
             items.append({"identifier": {"identifier": record.id, **known}, **dict.fromkeys(known)})
         none: dict[str, Any] = {"items": []}
         updated = {"before": none, "after": none}

@@ -121,11 +121,12 @@ def with_bodies(statements: list[Item], namespace: str) -> Iterator[tuple[Item, 
 
 
 def effective(records: Records, branch: Record) -> str:
-    """Return what a branch holds, as policy again."""
+    """Return what a branch holds, as policy again; of the kinds that were recorded."""
     prefix = f"{branch.identifier}/"
-    held = [record for record in records.records.values() if record.identifier.startswith(prefix)]
     lines = ["---", "- !policy", f"  id: {branch.identifier}", "  body:"]
-    order = ["variable", "user", "host", "group", "layer"]
+    order = ["variable", "host", "group"]
+    everything = records.records.values()
+    held = [record for record in everything if record.identifier.startswith(prefix) and record.kind in order]
     for record in sorted(held, key=lambda record: (order.index(record.kind), record.identifier)):
         short = record.identifier.removeprefix(prefix)
         if mime_type := record.annotations.get("conjur/mime_type"):

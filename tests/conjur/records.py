@@ -105,7 +105,7 @@ class Records:
             ids = [record.id for record in self.records.values() if {record.owner, record.policy} & gone]
 
     def described(self, record: Record) -> dict[str, Any]:
-        """Return what `/resources` tells about a record."""
+        """Return what `/resources` tells about a record; variables and hosts are in the recordings."""
         granted = sorted(
             (how, role, by) for (resource, how, role), by in self.permissions.items() if resource == record.id
         )

@@ -18,6 +18,7 @@ from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
+from infrastructure.processes import DEADLINE
 from tests.conjur import wire
 from tests.conjur.api import Api
 from tests.conjur.wire import Answer, Request
@@ -62,7 +63,7 @@ class StandIn:
     @property
     def admin_api_key(self) -> str:
         """The key of user `admin`, who may do everything."""
-        return self._api.admin.api_key or ""
+        return self._api.admin_api_key
 
     def start(self) -> None:
         """Listen, on the same port as before if it was stopped; what it holds is kept."""
@@ -106,7 +107,8 @@ class StandIn:
     ) -> None:
         """Answer the next requests with this method, and with `path` in their raw path, with a failure.
 
-        The failure is the one that a real server gives with this status, or `answer`. The request has no effect.
+        The failure is the one that a real server gives with this status (a 401 is about the token), or `answer`. The
+        request has no effect.
         """
         match status:
             case 401:
@@ -134,7 +136,7 @@ class StandIn:
         """Answer a request: with a failure that a test asked for, or as Conjur does."""
         if (held := self._held) and held[0] in request.target:
             held[1].set()
-            held[2].wait()
+            held[2].wait(DEADLINE)
         with self._lock:
             planned = next((fault for fault in self._faults if fault.meets(request)), None)
             if planned:
