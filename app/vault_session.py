@@ -5,12 +5,9 @@ of them revokes it. hvac keeps one token a client and is not thread-safe while l
 and connections of its own.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from copy import copy
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,17 +15,14 @@ import hvac
 
 from app.auth_methods import Auth, auth_method
 from app.config import MAIN_VAULT, VaultSettings
-from app.errors import LoginRefused, PermissionDenied, VaultError, VaultTLSFailed, VaultUnreachable
+from app.errors import PermissionDenied, VaultError, VaultTLSFailed
 from app.journal import journal
 from app.logging_config import get_logger
+from app.single_flight import LOGIN_PAUSE, SingleFlight
 from app.vault_errors import data_of, vault_errors
 from app.vault_login import Login, end_login, log_in, unusable
 
 T = TypeVar("T")
-
-# After a login that was refused, or that did not help against a 403, nobody logs in again for so many seconds: however
-# many callers fail, Vault sees at most one login in this time. After one that failed otherwise, the pause grows to it.
-LOGIN_PAUSE = 5.0
 
 log = get_logger(__name__)
 
@@ -44,12 +38,8 @@ class VaultSession:
         self.clock = clock
         self.kv_versions: dict[str, str] = {}  # by mount point, where they had to be asked for
         self._method = auth_method(settings)
-        self._lock = threading.Lock()  # guards those below; never held during network I/O
-        self._current: Login | None = None
-        self._flight: Future[None] | None = None  # the login under way; all who need it wait for the same one
-        self._failure: tuple[float, VaultError] | None = None  # why the last login failed, and until when that stands
-        self._failures = 0  # in a row
-        self._closed = False
+        now = lambda: self.clock()  # noqa: E731, PLW0108 - tests put another clock in its place
+        self._logins = SingleFlight(self._log_in, self._retire, now)
         self._futile_until = 0.0  # a login because of a 403 has just not helped
 
     def client(self) -> hvac.Client:
@@ -94,7 +84,7 @@ class VaultSession:
 
     def current(self) -> Login | None:
         """Return the login in force, without making one."""
-        return self._current
+        return self._logins.current
 
     def renew(self, login: Login) -> float:
         """Prolong the token's life (`POST auth/token/renew-self`); return its new TTL in seconds."""
@@ -115,19 +105,13 @@ class VaultSession:
 
     def replace(self, login: Login) -> None:
         """Log in anew, unless somebody has replaced `login` already; join the login that is under way, if any."""
-        self._log_in(instead_of=login)
+        self._logins.replace(login)
 
     def close(self) -> None:
         """Revoke the token, if we obtained it, and close the connections; later calls fail."""
-        with self._lock:
-            self._closed = True
-            last, self._current = self._current, None
-            flight = self._flight
+        last = self._logins.close(self.settings.timeout)
         if last is not None:
             end_login(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
-        elif flight is not None:
-            with suppress(TimeoutError):  # whoever is logging in gives the token back, which takes a moment
-                flight.exception(self.settings.timeout)
 
     @contextmanager
     def _borrow(self) -> Iterator[Login]:
@@ -136,7 +120,7 @@ class VaultSession:
         try:
             yield login
         finally:
-            with self._lock:
+            with self._logins.lock:
                 login.users -= 1
                 last_one = login.retired and login.users == 0
             if last_one:
@@ -144,67 +128,33 @@ class VaultSession:
 
     def _take(self) -> Login:
         while True:
-            with self._lock:
-                if self._closed:
+            with self._logins.lock:
+                if self._logins.closed:
                     raise VaultError(self.settings.url, "the session is closed", "The service is shutting down.")
-                login = self._current
+                login = self._logins.current
                 if login is not None and not login.is_worn(self.clock()):
                     login.users += 1
                     login.uses += 1
                     return login
-            self._log_in(instead_of=login)
+            self._logins.replace(login)
 
-    def _log_in(self, instead_of: Login | None) -> None:
-        with self._lock:
-            if self._current is not instead_of:
-                return
-            if self._failure is not None and self.clock() < self._failure[0]:
-                raise copy(self._failure[1])
-            flight, leader = self._flight, False
-            if flight is None:
-                flight, leader = Future(), True
-                self._flight = flight
-        if leader:
-            self._fly(flight, instead_of)
-        elif isinstance(error := flight.exception(), VaultError):
-            raise copy(error)  # for each thread its own: one that is raised again and again collects tracebacks
-        elif isinstance(error, Exception):
-            raise error
-
-    def _fly(self, flight: Future[None], instead_of: Login | None) -> None:
-        """Carry out the one login that all others wait for, and tell them how it ended."""
+    def _log_in(self, instead_of: Login | None) -> Login:
         try:
             login = log_in(self.settings, self._method, self.clock(), instead_of)
         except BaseException as error:
-            with self._lock:
-                self._flight = None
-                if isinstance(error, VaultError) and not isinstance(error, VaultUnreachable):
-                    self._failures += 1
-                    pause = LOGIN_PAUSE if isinstance(error, LoginRefused) else 0.5 * 2 ** min(self._failures, 4)
-                    self._failure = (self.clock() + min(pause, LOGIN_PAUSE), error)
-            flight.set_exception(error)
             log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
             journal.note("login", self.name, "failed", type(error).__name__)
             raise
-        with self._lock:
-            self._flight, self._failure, self._failures = None, None, 0
-            closed = self._closed
-            if not closed:
-                self._current = login
-        if closed:  # while we were logging in
-            end_login(login)
-        flight.set_result(None)
         log.info("token_obtained", method=self.settings.auth_method, ttl=login.auth.lease_duration)
         journal.note("login", self.name, detail=self.settings.auth_method)
-        if instead_of is not None and not closed:
-            self._retire(instead_of)
+        return login
 
     def _is_dead(self, login: Login) -> bool:
         """Tell whether Vault has forgotten the token, unless a new login has just not helped."""
         return self.clock() >= self._futile_until and login.is_dead()
 
     def _retire(self, login: Login) -> None:
-        with self._lock:
+        with self._logins.lock:
             login.retired = True
             idle = login.users == 0
         if idle:
