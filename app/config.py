@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.config_conjur import CONJUR, ConjurSettings
 from app.config_types import Address, LowerCase, Paths, Seconds, UpperCase, VaultPath
 from app.errors import BadSettings
 from app.references import references_in
@@ -117,23 +118,23 @@ class VaultSettings(BaseModel):
 def _resolvable(value: SecretStr, info: ValidationInfo) -> SecretStr:
     """Refuse references that cannot be understood, or that name a Vault which is not there."""
     references = references_in(value.get_secret_value())
-    if "vaults" not in info.data or "vault" not in info.data:
+    if not {"vaults", "vault", "conjur"} <= info.data.keys():
         return value  # which Vaults there are is not known: their settings are wrong
-    known = [MAIN_VAULT, *info.data["vaults"]]
+    switched = {MAIN_VAULT: info.data["vault"].enabled, CONJUR: info.data["conjur"].enabled}
     for reference in references:
-        if reference.name not in known:
-            there = ", ".join(known)
+        if switched.get(reference.name) is False:
+            raise ValueError(f"{reference.text}: needs {reference.name.upper()}_ENABLED=true")
+        if reference.name not in {**switched, **info.data["vaults"]}:
+            there = ", ".join([MAIN_VAULT, *info.data["vaults"], *[CONJUR] * switched[CONJUR]])
             raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {there}")
-        if reference.name == MAIN_VAULT and not info.data["vault"].enabled:
-            raise ValueError(f"{reference.text}: needs VAULT_ENABLED=true")
     if len({reference.name for reference in references}) > 1:
         raise ValueError("refers to more than one Vault: they would not rotate together; make it two entries")
     return value
 
 
 def _is_free(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name in {MAIN_VAULT, "environment", "defaults"}:
-        raise ValueError("cannot be the name of a Vault: use letters and digits, and not vault itself")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name in {MAIN_VAULT, CONJUR, "environment", "defaults"}:
+        raise ValueError("cannot be the name of a Vault: use letters and digits, and neither vault nor conjur")
     return name
 
 
@@ -159,6 +160,7 @@ class _Variables:
         return {
             **{name: variables[name] for name in Settings.model_fields if name in variables},
             "vault": _group("vault_", variables),
+            "conjur": _group("conjur_", variables),
             "vaults": {
                 name: _group(f"vaults__{name.replace('-', '_')}__", variables) for name in _named_vaults(variables)
             },
@@ -199,6 +201,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
     third_party_url: Address | None = None
     vault: VaultSettings = VaultSettings()
+    conjur: ConjurSettings = ConjurSettings()
     vaults: dict[Annotated[str, AfterValidator(_is_free)], NamedVaultSettings] = Field(default_factory=dict)
     secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
 

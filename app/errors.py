@@ -14,17 +14,21 @@
         ├── VaultSealed                    sealed, or not initialised
         ├── VaultRateLimited               too many requests
         ├── BadRequest                     Vault cannot make sense of what was asked
+        ├── ServerFault                    the server has a fault of its own (Conjur's HTTP 5xx)
         ├── UnexpectedAnswer               an answer that is not Vault's
         ├── LoginRefused                   wrong or expired credentials
         │   └── WrappingTokenRefused       a wrapped secret id that was used, has expired or is not what it should be
         ├── PermissionDenied               the token is good, its policies do not allow this
         ├── AccessRefused            403   VAULT_ACCESS_MODE does not allow it; nothing was sent
         ├── LostRace                 409   somebody else has written a newer version meanwhile
+        │   └── PolicyConflict             Conjur is busy with other policy loads
         ├── PathMissing                    no secret at this path
         │   └── VersionDeleted             there was one: deleted or destroyed
         ├── SeveralFailed                  more than one of the others; all are listed
         ├── WrongKVVersion                 the mount's KV version is not the configured one
         └── KeyMissing                     also a KeyError: the secret has no such key
+
+A `VaultError` is about Vault or Conjur: what can go wrong with one can go wrong with the other, but for a few.
 
 Every error names its subject (a path, a variable, an address), the cause and the remedy, never a value. `status` is the
 HTTP status that a handler's caller sees when the error is not caught.
@@ -132,6 +136,10 @@ class BadRequest(VaultError):
     """Vault cannot make sense of what was asked (its HTTP 400)."""
 
 
+class ServerFault(VaultError):
+    """The server has a fault of its own."""
+
+
 class UnexpectedAnswer(VaultError):
     """What answers does not behave like Vault."""
 
@@ -158,6 +166,14 @@ class LostRace(VaultError):
     """Somebody else has written a newer version than the one that was to be changed."""
 
     status = 409
+
+
+class PolicyConflict(LostRace):
+    """Another policy load is in progress; Conjur says after how many seconds to come back."""
+
+    def __init__(self, subject: str, cause: str, remedy: str, retry_after: float = 1.0) -> None:
+        super().__init__(subject, cause, remedy)
+        self.retry_after = retry_after
 
 
 class PathMissing(VaultError):
@@ -188,3 +204,11 @@ class SeveralFailed(VaultError):
 
 class KeyMissing(VaultError, KeyError):
     """The secret has no such key."""
+
+
+def raise_together(errors: Sequence[BlueprintError]) -> None:
+    """Raise the error if there is one, and one that lists them all if there are more."""
+    if len(errors) > 1:
+        raise SeveralFailed(errors)
+    if errors:
+        raise errors[0]

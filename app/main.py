@@ -13,18 +13,21 @@ from app import TITLE, VERSION
 from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
 from app.config import MAIN_VAULT, Settings, get_settings
+from app.config_conjur import CONJUR
+from app.conjur import read_conjur
 from app.errors import BadSettings
 from app.key_storage import index_keepers, open_api_keys
 from app.logging_config import configure_logging
 from app.observability import ObserveRequests, PlainStartFailure
 from app.refresh import Keeper, Refresher
+from app.resolution import local_overrides
 from app.rotating import Rotating
 from app.routes import api_keys, health, home, status, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
 from app.signing_keys import signing_keys_builder
 from app.token_life import TokenKeeper
-from app.vault import close_sessions, get_session, local_overrides, read_vault, recent_values
+from app.vault import close_sessions, get_session, read_vault, recent_values
 from app.vault_writing import after_writes
 
 
@@ -48,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SystemExit(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
 
-    store = SecretStore(AppSecrets, sources=[MAIN_VAULT, *settings.vaults], overrides=local_overrides(settings))
+    store = SecretStore(AppSecrets, [MAIN_VAULT, *settings.vaults, CONJUR], overrides=local_overrides(settings))
     history = partial(recent_values, settings.vault, store)
     signing_keys = Rotating(
         "signing keys", ("jwt_secret",), signing_keys_builder(history, settings.vault.refresh_interval)
@@ -77,7 +80,7 @@ def vault_refresher(
 ) -> Refresher:
     """Return what keeps the store filled from every Vault that is enabled, and `rotating` in step with the store.
 
-    Each Vault has a keeper and a token of its own: one that is down neither delays nor breaks the others.
+    Each Vault, and Conjur, has a keeper and a token of its own: one that is down neither delays nor breaks the others.
     """
     keepers, upkeep = list(more), []
     for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
@@ -85,6 +88,10 @@ def vault_refresher(
             load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)
             keepers.append(Keeper(name, load, store, interval=bounds[0], max_staleness=bounds[1]))
             upkeep.append(TokenKeeper(partial(get_session, vault, name)).tick)
+    if settings.conjur.enabled:
+        bounds = settings.vault.refresh_interval, settings.vault.max_staleness
+        load = partial(read_conjur, settings)
+        keepers.append(Keeper(CONJUR, load, store, interval=bounds[0], max_staleness=bounds[1]))
     return Refresher(store, keepers, rotating, upkeep)
 
 

@@ -1,6 +1,7 @@
 """Which secrets does the service hold right now? The live, read-only mapping behind `app.state.vault_secrets`."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -10,8 +11,11 @@ from pydantic.fields import FieldInfo
 
 from app.backends.protocol import Secret
 from app.errors import SecretsIncomplete, SecretUnavailable
+from app.logging_config import get_logger
 
 _ABSENT = object()  # equal to no value that a secret can have
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class SecretStore(_SecretMapping):
         self._parts: dict[str, tuple[Secret, ...]] = {"defaults": (Secret("the declaration", optional),)}
         self._parts |= dict.fromkeys(sources, ())
         self._publishing = threading.Lock()
+        self._clashes: set[str] = set()
         self.problems = broken_secrets(declared, {})
         self.publish("environment", overrides)
 
@@ -140,7 +145,20 @@ class SecretStore(_SecretMapping):
                 {name: origin for name, origin in merged.origins.items() if name not in problems},
             )
             self.problems = problems
+            self._report_clashes()
             return tuple(_changes(before, parts[source]))
+
+    def _report_clashes(self) -> None:
+        """Warn once of each name that more than one source brings without having been asked for it by name."""
+        found = Counter(name for source in self._parts if source != "defaults" for name in self._found_in(source))
+        clashes = {name for name, count in found.items() if count > 1}
+        if new := sorted(clashes - self._clashes):
+            winners = {name: self._snapshot.origins[name].source for name in new if name in self._snapshot.origins}
+            log.warning("vault_secrets_clash", names=new, winners=winners)
+        self._clashes = clashes
+
+    def _found_in(self, source: str) -> set[str]:
+        return {name for secret in self._parts[source] if not secret.explicit for name in secret.data}
 
 
 def _changes(before: Iterable[Secret], after: Iterable[Secret]) -> Iterator[Change]:
@@ -153,14 +171,14 @@ def _changes(before: Iterable[Secret], after: Iterable[Secret]) -> Iterator[Chan
 
 
 def merge(parts: Mapping[str, Iterable[Secret]]) -> Snapshot:
-    """Put secrets from several sources and paths together; the later one wins."""
+    """Put secrets from several sources and paths together; what is explicit wins, else the later one."""
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
-    for source, secrets in parts.items():
-        for secret in secrets:
-            values.update(secret.data)
-            origin = Origin(source, secret.path, secret.version, secret.created_at)
-            origins.update(dict.fromkeys(secret.data, origin))
+    secrets = [(source, secret) for source, secrets in parts.items() for secret in secrets]
+    for source, secret in sorted(secrets, key=lambda each: each[1].explicit):
+        values.update(secret.data)
+        origin = Origin(source, secret.path, secret.version, secret.created_at)
+        origins.update(dict.fromkeys(secret.data, origin))
     return Snapshot(values, origins)
 
 

@@ -9,9 +9,8 @@ and, where `VAULT_ACCESS_MODE` allows it, `write_secret`, `patch_secret`, `delet
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import hvac
@@ -19,10 +18,13 @@ import hvac
 from app.backends.protocol import Secret
 from app.backends.vault_kv import VaultKV
 from app.config import MAIN_VAULT, Settings, VaultSettings, get_settings
+from app.config_conjur import CONJUR
 from app.config_types import vault_path
-from app.errors import BlueprintError, KeyMissing, PathMissing, SeveralFailed, VaultError, VersionDeleted
+from app.conjur import read_conjur, read_conjur_reference
+from app.errors import BlueprintError, KeyMissing, VaultError, VersionDeleted, raise_together
 from app.logging_config import get_logger
-from app.references import Reference, filled, pick, references_in
+from app.references import Reference, pick
+from app.resolution import LeftOutError, local_overrides, references_to, resolve, value_of
 from app.secret_store import SecretStore, Snapshot, merge
 from app.vault_http import POOL_SIZE
 from app.vault_sessions import close_sessions, get_session
@@ -89,11 +91,12 @@ def read_secret(path: str | None = None, key: str | None = None) -> Any:
 def load_vault_secrets(settings: Settings | None = None) -> Snapshot:
     """Read every path in `VAULT_SECRET_PATH`, one request each, later ones win; `SECRET_<NAME>` overrides them all.
 
-    Empty if Vault is disabled and nothing is overridden. Raises a `VaultError` if any path cannot be read.
+    Then `CONJUR_VARIABLES`, which win over Vault's. Empty if both are disabled and nothing is overridden. Raises a
+    `VaultError` if anything cannot be read.
     """
     settings = settings or get_settings()
     parts = {name: read_vault(settings, name) for name in (MAIN_VAULT, *settings.vaults)}
-    return merge({**parts, "environment": local_overrides(settings)})
+    return merge({**parts, CONJUR: read_conjur(settings), "environment": local_overrides(settings)})
 
 
 def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...]:
@@ -105,12 +108,7 @@ def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...
     own = settings.of(vault)
     if not own.enabled:
         return ()
-    texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
-    found = {
-        name: references
-        for name, text in texts.items()
-        if (references := references_in(text)) and references[0].name == vault
-    }
+    found = references_to(settings, vault)
     wanted: list[Place] = [(path, None) for path in own.secret_path]
     wanted += [(reference.resource, reference.version) for references in found.values() for reference in references]
     places = list(dict.fromkeys(wanted))
@@ -119,18 +117,12 @@ def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...
     main = [answers[path, None] for path in own.secret_path]
     secrets = [answer for answer in main if isinstance(answer, Secret)]
     errors: list[BlueprintError] = [answer for answer in main if isinstance(answer, VaultError)]
-    for name, references in found.items():
-        try:
-            value = filled(texts[name], partial(_value_of, answers))
-        except _LeftOutError:
-            continue
-        except BlueprintError as error:
-            errors.append(error)
-            continue
-        first = answers[references[0].resource, references[0].version]
-        version = first.version if isinstance(first, Secret) else None
-        secrets.append(Secret(f"SECRET_{name.upper()}", {name: value}, version))
-    _raise_together(errors)
+    for entry in resolve(settings, found, lambda each: answers[each.resource, each.version], pick):
+        if isinstance(entry, Secret):
+            secrets.append(entry)
+        else:
+            errors.append(entry)
+    raise_together(errors)
     return tuple(secrets)
 
 
@@ -139,52 +131,15 @@ def read_reference(reference: Reference, settings: Settings | None = None) -> tu
 
     Raises `BadSettings` if there is no such Vault, and a `VaultError` if it cannot be read.
     """
-    own = (settings or get_settings()).of(reference.name)
-    place = (reference.resource, reference.version)
-    answer = _read_each(own, [place], reference.name)[0]
+    settings = settings or get_settings()
+    if reference.name == CONJUR:
+        return read_conjur_reference(settings, reference)
+    answer = _read_each(settings.of(reference.name), [(reference.resource, reference.version)], reference.name)[0]
     try:
-        value = _value_of({place: answer}, reference)
-    except _LeftOutError:
+        value = value_of(reference, answer, pick)
+    except LeftOutError:
         return None, None
     return value, answer.version if isinstance(answer, Secret) else None
-
-
-class _LeftOutError(Exception):
-    """An optional reference leads nowhere."""
-
-
-def _value_of(answers: Mapping[Place, Secret | VaultError], reference: Reference) -> Any:
-    """Return what a reference stands for; its options count where something is missing, and nowhere else."""
-    answer = answers[reference.resource, reference.version]
-    try:
-        if isinstance(answer, VaultError):
-            raise answer
-        return pick(reference, answer.data)
-    except (PathMissing, KeyMissing) as error:
-        if type(error) is VersionDeleted:
-            raise
-        if "default" in reference.options:
-            return reference.options["default"]
-        if reference.options.get("optional") == "true":
-            raise _LeftOutError from None
-        raise
-
-
-def _raise_together(errors: Sequence[BlueprintError]) -> None:
-    if len(errors) > 1:
-        raise SeveralFailed(errors)
-    if errors:
-        raise errors[0]
-
-
-def local_overrides(settings: Settings) -> tuple[Secret, ...]:
-    """Return the entries that `SECRET_<NAME>` sets to a literal, for development without Vault and for tests."""
-    texts = {name: value.get_secret_value() for name, value in settings.secrets.items()}
-    return tuple(
-        Secret(f"SECRET_{name.upper()}", {name: filled(text, lambda _: None)})
-        for name, text in texts.items()
-        if not references_in(text)
-    )
 
 
 def recent_values(settings: VaultSettings, store: SecretStore, name: str, seconds: float) -> list[Any]:
@@ -218,7 +173,7 @@ def recent_values(settings: VaultSettings, store: SecretStore, name: str, second
 def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, ...]:
     """Read the latest versions of several secrets."""
     answers = _read_each(settings, [(path, None) for path in paths])
-    _raise_together([answer for answer in answers if isinstance(answer, VaultError)])
+    raise_together([answer for answer in answers if isinstance(answer, VaultError)])
     return tuple(answer for answer in answers if isinstance(answer, Secret))
 
 

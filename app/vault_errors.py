@@ -55,29 +55,38 @@ def vault_errors(address: str, subject: str) -> Iterator[None]:
     hvac's errors are not chained: they carry the server's text, which may repeat what was sent.
     """
     try:
-        yield
+        with network_errors(address):
+            yield
     except hvac.exceptions.VaultError as error:
         raise _refusal(error, address, subject) from None
-    except requests.exceptions.SSLError as error:
-        remedy = "Check the CA, the host name in VAULT_URL, and whether the port speaks TLS at all."
-        raise VaultTLSFailed(address, f"the TLS handshake failed ({_tls_reason(error)})", remedy) from error
-    except requests.exceptions.Timeout as error:
-        raise VaultUnreachable(
-            address, "no answer within VAULT_TIMEOUT", "Check VAULT_URL, the network, and whether Vault is up."
-        ) from error
-    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        raise VaultUnreachable(
-            address, f"no connection ({_network_reason(error)})", "Check VAULT_URL, and whether Vault is up."
-        ) from error
     except requests.exceptions.InvalidJSONError:
         raise BadRequest(subject, "the values cannot be written as JSON", "Write no NaN and no infinity.") from None
+
+
+@contextmanager
+def network_errors(address: str, server: str = "Vault", variable: str = "VAULT_URL") -> Iterator[None]:
+    """Turn what requests raises into this project's errors; `variable` is the one that names the server's address."""
+    try:
+        yield
+    except requests.exceptions.SSLError as error:
+        remedy = f"Check the CA, the host name in {variable}, and whether the port speaks TLS at all."
+        raise VaultTLSFailed(address, f"the TLS handshake failed ({_tls_reason(error)})", remedy) from error
+    except requests.exceptions.Timeout as error:
+        remedy = f"Check {variable}, the network, and whether {server} is up."
+        raise VaultUnreachable(address, "no answer within VAULT_TIMEOUT", remedy) from error
+    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+        remedy = f"Check {variable}, and whether {server} is up."
+        raise VaultUnreachable(address, f"no connection ({_network_reason(error)})", remedy) from error
+    except requests.exceptions.InvalidJSONError:
+        raise  # it is about what was to be sent
     except requests.exceptions.RequestException as error:  # too many redirects, a body that is not what it says
-        raise not_vault(address, type(error).__name__) from None
+        raise not_vault(address, type(error).__name__, server, variable) from None
 
 
-def not_vault(address: str, cause: str) -> UnexpectedAnswer:
+def not_vault(address: str, cause: str, server: str = "Vault", variable: str = "VAULT_URL") -> UnexpectedAnswer:
     """Return the error for an answer that no Vault gives."""
-    return UnexpectedAnswer(address, f"the answer is not Vault's ({cause})", "Check that VAULT_URL is Vault's address.")
+    remedy = f"Check that {variable} is {server}'s address."
+    return UnexpectedAnswer(address, f"the answer is not {server}'s ({cause})", remedy)
 
 
 _WITH_BODY = (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest)

@@ -1,6 +1,7 @@
 """How do requests get to Vault? Keep-alive connections, one TLS context, a few repetitions, and no way round TLS."""
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -81,11 +82,27 @@ class _Transport(HTTPAdapter):
         return super().build_connection_pool_key_attributes(request, verify=True, cert=None)
 
 
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """The CA to trust and the certificate to present, as PEM files; and the variables that name them, for errors."""
+
+    cacert: Path | None
+    client_cert: Path | None
+    client_key: Path | None
+    certificate: str | None = None  # a CA itself, as PEM text
+    variables: tuple[str, str] = ("VAULT_CACERT", "VAULT_CLIENT_CERT")
+
+
 def open_http(settings: VaultSettings) -> requests.Session:
+    """Return connections to Vault."""
+    return open_connections(settings.url, TLSFiles(settings.cacert, settings.client_cert, settings.client_key))
+
+
+def open_connections(url: str, files: TLSFiles) -> requests.Session:
     """Return a session of keep-alive connections, with a TLS context of its own, built from what the files say now."""
     session = _Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
-    context = _tls_context(settings) if settings.url.startswith("https://") else None
+    context = _tls_context(files) if url.startswith("https://") else None
     session.mount("https://", _Transport(context))
     session.mount("http://", _Transport(None))
     return session
@@ -105,17 +122,21 @@ def quoted(path: str) -> str:
     return quote(path, safe="/")
 
 
-def _tls_context(settings: VaultSettings) -> ssl.SSLContext:
+def _tls_context(files: TLSFiles) -> ssl.SSLContext:
     """Trust the configured CA, or else the public ones; present the client certificate, if there is one."""
-    variable, file = "VAULT_CACERT", settings.cacert or Path(certifi.where())
+    subject, cacert = files.variables[0], files.cacert or Path(certifi.where())
     try:
-        context = ssl.create_default_context(cafile=file)
-        if settings.client_cert is not None:
-            variable, file = "VAULT_CLIENT_CERT", settings.client_cert
-            context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
+        if files.certificate is not None:
+            context = ssl.create_default_context(cadata=files.certificate)
+        else:
+            subject = f"{subject}={cacert}"
+            context = ssl.create_default_context(cafile=cacert)
+        if files.client_cert is not None:
+            subject = f"{files.variables[1]}={files.client_cert}"
+            context.load_cert_chain(files.client_cert, files.client_key, password=_no_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
-        raise VaultTLSFailed(f"{variable}={file}", f"cannot be loaded ({reason})", "Check the PEM files.") from None
+        raise VaultTLSFailed(subject, f"cannot be loaded ({reason})", "Check the PEM files.") from None
     return context
 
 

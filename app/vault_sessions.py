@@ -1,14 +1,17 @@
-"""Which sessions does the process have? One, and so one login and one token, for each Vault it is configured for."""
+"""Which sessions does the process have? One, so one login and one token, for each Vault, and for Conjur."""
 
 import atexit
 import threading
 
 from pydantic import ValidationError
 
-from app.config import MAIN_VAULT, VaultSettings, bad_settings
+from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings
+from app.config_conjur import CONJUR, ConjurSettings
+from app.conjur_session import ConjurSession
 from app.vault_session import VaultSession
 
 _sessions: dict[VaultSettings, VaultSession] = {}
+_conjur_sessions: dict[tuple[ConjurSettings, VaultSettings], ConjurSession] = {}
 _sessions_lock = threading.Lock()
 
 
@@ -20,11 +23,25 @@ def get_session(settings: VaultSettings, name: str = MAIN_VAULT) -> VaultSession
         return _sessions[settings]
 
 
+def get_conjur_session(settings: Settings) -> ConjurSession:
+    """Return the process's one session with Conjur."""
+    key = (settings.conjur, settings.vault)
+    with _sessions_lock:
+        if key not in _conjur_sessions:
+            try:
+                checked = ConjurSettings.model_validate({**dict(settings.conjur), "enabled": True})
+            except ValidationError as error:
+                raise bad_settings(error, CONJUR) from None
+            _conjur_sessions[key] = ConjurSession(checked, settings.vault)
+        return _conjur_sessions[key]
+
+
 def close_sessions() -> None:
     """Revoke the tokens that this process obtained; the next use logs in again."""
     with _sessions_lock:
-        sessions = list(_sessions.values())
+        sessions: list[VaultSession | ConjurSession] = [*_sessions.values(), *_conjur_sessions.values()]
         _sessions.clear()
+        _conjur_sessions.clear()
     for session in sessions:
         session.close()
 

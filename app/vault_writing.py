@@ -18,7 +18,7 @@ _listeners: list[Callable[[str], None]] = []
 def get_writer(vault: str = MAIN_VAULT, settings: Settings | None = None) -> VaultKVWriter:
     """Return what changes secrets below the mount point of the Vault of this name."""
     own = (settings or get_settings()).of(vault)
-    return VaultKVWriter(get_session(own, vault), partial(_tell, vault))
+    return VaultKVWriter(get_session(own, vault), partial(tell, vault))
 
 
 def write_secret(path: str, data: Mapping[str, Any], cas: int | None = None) -> int | None:
@@ -70,6 +70,7 @@ def after_writes(listener: Callable[[str], None]) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def _tell(vault: str) -> None:
+def tell(vault: str) -> None:
+    """Say that somebody has written to the Vault of this name, or to Conjur."""
     for listener in tuple(_listeners):
         listener(vault)

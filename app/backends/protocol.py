@@ -13,6 +13,7 @@ class Secret:
     data: Mapping[str, Any] = field(repr=False)
     version: int | None = None  # None where the backend keeps no versions
     created_at: float | None = None  # when this version was written, in seconds since 1970
+    explicit: bool = False  # asked for by name, with `SECRET_<NAME>`: counts more than what was merely found
 
 
 class Backend(Protocol):

@@ -1,0 +1,88 @@
+"""How does the rest of the code get at Conjur? The index of the Conjur side; everything here blocks.
+
+    read_conjur(settings)   all that the settings name, in one request if Conjur lets us
+    get_conjur_writer()     write, create, annotate, delete, list, where VAULT_ACCESS_MODE allows it
+
+A reference `{vault://conjur/path/to/variable}` names a variable by its whole path; `#2` is its version. Its `default=`
+and `optional=true` count where Conjur says 404. It says so of what cannot be seen, too, and does not tell them apart:
+where that matters, give no default. Where Conjur says that reading is forbidden (403), they never count.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from app.backends.conjur import ConjurVariables
+from app.backends.conjur_writer import ConjurWriter
+from app.backends.protocol import Secret
+from app.config import Settings, get_settings
+from app.config_conjur import CONJUR
+from app.conjur_policy import variable_of
+from app.errors import BlueprintError, VaultError, raise_together
+from app.references import Reference
+from app.resolution import LeftOutError, references_to, resolve, value_of
+from app.vault_sessions import get_conjur_session
+from app.vault_writing import tell
+
+
+def read_conjur(settings: Settings) -> tuple[Secret, ...]:
+    """Read what is wanted of Conjur: `CONJUR_VARIABLES`, and every `SECRET_<NAME>` that refers to it.
+
+    Nothing if Conjur is disabled. Raises a `VaultError`; if several variables cannot be read, one that lists them all.
+    """
+    if not settings.conjur.enabled:
+        return ()
+    found = references_to(settings, CONJUR)
+    named = {name: (variable, None) for name, variable in settings.conjur.variables}
+    referred = [_place(reference) for references in found.values() for reference in references]
+    places = list(dict.fromkeys([*named.values(), *referred]))
+    if not places:
+        return ()
+    answers = dict(zip(places, ConjurVariables(get_conjur_session(settings)).read_many(places), strict=True))
+
+    secrets: list[Secret] = []
+    errors: list[BlueprintError] = []
+    for name, place in named.items():
+        answer = answers[place]
+        if isinstance(answer, Secret):
+            secrets.append(Secret(answer.path, {name: _only_value(answer.data)}))
+        else:
+            errors.append(answer)
+    for entry in resolve(settings, found, lambda each: answers[_place(each)], _pick):
+        if isinstance(entry, Secret):
+            secrets.append(entry)
+        else:
+            errors.append(entry)
+    raise_together(list(dict.fromkeys(errors)))  # a variable that is wanted twice fails once
+    return tuple(secrets)
+
+
+def read_conjur_reference(settings: Settings, reference: Reference) -> tuple[Any, int | None]:
+    """Read what one reference stands for; return the value and its version, if the reference asks for one."""
+    answer: Secret | VaultError
+    try:
+        answer = ConjurVariables(get_conjur_session(settings)).read(*_place(reference))
+    except VaultError as error:
+        answer = error
+    try:
+        return value_of(reference, answer, _pick), reference.version
+    except LeftOutError:
+        return None, None
+
+
+def get_conjur_writer(settings: Settings | None = None) -> ConjurWriter:
+    """Return what changes variables; it creates and deletes them in `CONJUR_POLICY_BRANCH` only."""
+    return ConjurWriter(get_conjur_session(settings or get_settings()), partial(tell, CONJUR))
+
+
+def _place(reference: Reference) -> tuple[str, int | None]:
+    return variable_of(reference), reference.version
+
+
+def _pick(_reference: Reference, data: Mapping[str, Any]) -> Any:
+    return _only_value(data)
+
+
+def _only_value(data: Mapping[str, Any]) -> Any:
+    (value,) = data.values()
+    return value

@@ -1,0 +1,85 @@
+"""What do Conjur's failures mean?
+
+Conjur often says little: its 401, 403 and 500 have no body, and a 404 does not tell what is missing from what cannot be
+seen. Its own words are passed on where they are about a policy, which holds no values, and nowhere else.
+"""
+
+import re
+from typing import Any
+
+import requests
+
+from app.errors import (
+    BadRequest,
+    PathMissing,
+    PermissionDenied,
+    PolicyConflict,
+    ServerFault,
+    UnexpectedAnswer,
+    VaultError,
+    VaultRateLimited,
+)
+from app.vault_errors import not_vault
+
+LONGEST = 300  # characters of Conjur's own words
+
+
+class TokenRefusedError(Exception):
+    """Conjur does not accept the token; it does not say whether that has expired or is wrong."""
+
+
+def not_conjur(address: str, cause: str) -> UnexpectedAnswer:
+    """Return the error for an answer that no Conjur gives."""
+    return not_vault(address, cause, "Conjur", "CONJUR_APPLIANCE_URL")
+
+
+def refusal(answer: requests.Response, address: str, subject: str) -> VaultError:
+    """Return the error for an answer of 400 or above, about `subject` (a variable, a policy branch)."""
+    status, error = answer.status_code, _error_in(answer)
+    if error is None and answer.content and status < requests.codes.server_error:
+        return not_conjur(address, f"HTTP {status} with a page")  # Conjur explains in JSON, or not at all
+    match status:
+        case 403:
+            remedy = "Permit it in the policy of this service's host."
+            return PermissionDenied(subject, "it can be seen, but the privilege for this is lacking", remedy)
+        case 404 if error is not None:
+            return PathMissing(subject, "it is missing, or it cannot be seen", "Check the id and CONJUR_ACCOUNT.")
+        case 404:
+            return not_conjur(address, "there is no such route")
+        case 409:
+            pause = answer.headers.get("Retry-After", "")
+            seconds = float(pause) if re.fullmatch(r"[0-9]{1,9}", pause) else 1.0
+            return PolicyConflict(subject, "other policy loads are in progress", "Try again in a while.", seconds)
+        case 429:
+            return VaultRateLimited(address, "too many requests", "Wait, or ask less often.")
+        case 400 | 406 | 422:
+            cause = _policy_problem(error or {}) or "Conjur does not accept this"
+            return BadRequest(subject, cause, "Check the id and what was sent.")
+        case _ if status >= requests.codes.server_error:
+            remedy = "Look into Conjur's log, and whether its database is up."
+            return ServerFault(address, f"Conjur has a fault of its own (HTTP {status})", remedy)
+        case _:
+            return not_conjur(address, f"HTTP {status}")
+
+
+def _error_in(answer: requests.Response) -> dict[str, Any] | None:
+    """Return the explanation in an answer, if there is one of Conjur's form."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    match body:
+        case {"error": dict(error)}:
+            return error
+        case _:
+            return None
+
+
+def _policy_problem(error: dict[str, Any]) -> str | None:
+    """Return what Conjur says of a policy that it does not accept."""
+    match error:
+        case {"code": "policy_invalid" | "validation_failed", "message": str(message)}:
+            said = " ".join(message.split())
+            return f"Conjur does not accept the policy: {said if len(said) <= LONGEST else said[:LONGEST] + '…'}"
+        case _:
+            return None

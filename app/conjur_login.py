@@ -1,0 +1,144 @@
+"""How do we log in to Conjur, and how long does the token live?
+
+Rests on `POST /authn/<account>/<login>/authenticate` with the API key, on
+`POST /authn-jwt/<service id>/<account>[/<login>]/authenticate` with a JWT, or on a token file that somebody else keeps
+fresh. Credentials and TLS files are read anew at every login, since they rotate. A token's `exp` can be read though its
+signature cannot be checked here.
+"""
+
+import base64
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import requests
+
+from app.auth_methods.protocol import credential
+from app.config import SERVICE_ACCOUNT_TOKEN
+from app.config_conjur import ConjurSettings
+from app.conjur_errors import not_conjur, refusal
+from app.errors import LoginRefused
+from app.vault_errors import network_errors
+from app.vault_http import TLSFiles, open_connections
+
+MARGIN = 1 / 6  # of its life before a token expires, it is replaced: of the usual 480 s, 80 s
+LEGACY_LIFE = 480  # seconds that a token lives which does not say so: older servers
+
+
+class Token(NamedTuple):
+    """An access token, as it travels in the `Authorization` header, and what it says of itself."""
+
+    encoded: str
+    login: str
+    issued_at: float  # by the server's clock, in seconds since 1970
+    expires_at: float
+
+
+@dataclass(eq=False, slots=True)
+class ConjurLogin:
+    """One token with the connections that it travels over. It cannot be revoked; it expires by itself."""
+
+    token: str = field(repr=False)
+    login: str  # as whom, such as host/apps/my-service
+    http: requests.Session
+    since: float  # by the session's clock
+    lifetime: float  # seconds from then on
+    replace_at: float  # by the session's clock
+    refused: bool = False  # Conjur does not accept the token any more
+
+
+def api_url(settings: ConjurSettings, *segments: str) -> str:
+    """Return an address of the API; each segment is percent-encoded whole, its slashes included."""
+    return "/".join([settings.appliance_url or "", *(quote(segment, safe="") for segment in segments)])
+
+
+def log_in(settings: ConjurSettings, timeout: float, now: float, instead_of: ConjurLogin | None) -> ConjurLogin:
+    """Log in, over connections of its own; raise `LoginRefused` or another `VaultError`.
+
+    `instead_of` is the login to be replaced: a token file that still holds its token does not help if that has expired.
+    """
+    http = open_connections(settings.appliance_url or "", _tls_files(settings))
+    try:
+        if settings.authn_token_file is None:
+            token = _authenticate(settings, http, timeout)
+            lifetime = token.expires_at - token.issued_at  # counted from now on: our clock may differ from the server's
+        else:
+            token = _read_token(settings.authn_token_file)
+            lifetime = token.expires_at - time.time()
+        same = instead_of is not None and instead_of.token == token.encoded
+        if settings.authn_token_file is not None and (lifetime <= 0 or (same and instead_of and instead_of.refused)):
+            subject = f"CONJUR_AUTHN_TOKEN_FILE={settings.authn_token_file}"
+            cause = "the token in it has expired" if lifetime <= 0 else "Conjur does not accept the token in it"
+            raise LoginRefused(subject, cause, "Check what should keep it fresh, such as the authenticator's sidecar.")
+    except BaseException:
+        http.close()
+        raise
+    margin = 0.0 if same else lifetime * MARGIN  # a file that nobody renews is not read again at every call
+    return ConjurLogin(token.encoded, token.login, http, now, lifetime, now + lifetime - margin)
+
+
+def parse_token(text: bytes) -> Token:
+    """Read an access token, as JSON or in base64; raise `ValueError` if it is none."""
+    raw = text.strip()
+    if not raw.startswith(b"{"):
+        raw = _decoded(raw)
+    try:
+        token = json.loads(raw)
+        payload = json.loads(_decoded(token["payload"].encode()))
+        login, issued = payload["sub"], float(payload["iat"])
+        expires = float(payload.get("exp", issued + LEGACY_LIFE))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError from None
+    return Token(base64.b64encode(raw).decode(), str(login), issued, expires)
+
+
+def _decoded(encoded: bytes) -> bytes:
+    """Decode either alphabet of base64, with or without padding."""
+    return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=b"-_" if {*b"-_"} & {*encoded} else None)
+
+
+def _authenticate(settings: ConjurSettings, http: requests.Session, timeout: float) -> Token:
+    account, login, service = settings.account or "", settings.authn_login, settings.authn_jwt_service_id
+    subject = f"{login or 'authn-jwt'} in account {account}"
+    body: Any
+    if service is None:
+        segments = ["authn", account, login or "", "authenticate"]
+        body = credential(settings.authn_api_key, settings.authn_api_key_file, "CONJUR_AUTHN_API_KEY")
+        wrong = "wrong key, login or account, or it may not be used from this machine's address"
+        remedy = "Check CONJUR_AUTHN_LOGIN (hosts: host/…), CONJUR_AUTHN_API_KEY, CONJUR_ACCOUNT and restricted_to."
+    else:
+        segments = ["authn-jwt", service, account, *([login] if login else []), "authenticate"]
+        body = {"jwt": credential(None, settings.authn_jwt_file or SERVICE_ACCOUNT_TOKEN, "CONJUR_AUTHN_JWT")}
+        subject += f", service {service}"
+        wrong = "the service is not enabled, the JWT is not valid for it, or no host fits it"
+        remedy = "Check CONJUR_AUTHN_JWT_SERVICE_ID, the JWT's claims, and the host's annotations and group."
+    address = settings.appliance_url or ""
+    with network_errors(address, "Conjur", "CONJUR_APPLIANCE_URL"):
+        answer = http.post(api_url(settings, *segments), data=body, timeout=timeout)
+    if answer.status_code == requests.codes.unauthorized:
+        if answer.content:  # the token check spoke, which stands in front of every route but the logins
+            raise not_conjur(address, "HTTP 401 with text: perhaps a prefix such as /api lacks, or is too much")
+        raise LoginRefused(subject, f"Conjur refuses the login, and does not say why: {wrong}", remedy)
+    if not answer.ok:
+        raise refusal(answer, address, subject)
+    try:
+        return parse_token(answer.content)
+    except ValueError:
+        raise not_conjur(address, "no token in it") from None
+
+
+def _read_token(file: Path) -> Token:
+    try:
+        return parse_token((credential(None, file, "CONJUR_AUTHN_TOKEN") or "").encode())
+    except ValueError:
+        subject, remedy = f"CONJUR_AUTHN_TOKEN_FILE={file}", "Check what has been written there."
+        raise LoginRefused(subject, "what it holds is not an access token of Conjur's", remedy) from None
+
+
+def _tls_files(settings: ConjurSettings) -> TLSFiles:
+    ca = "CONJUR_CERT_FILE" if settings.ssl_certificate is None else "CONJUR_SSL_CERTIFICATE"
+    pair = settings.client_cert, settings.client_key
+    return TLSFiles(settings.cert_file, *pair, settings.ssl_certificate, (ca, "CONJUR_CLIENT_CERT"))

@@ -1,0 +1,81 @@
+"""What is written to Conjur as policy? What the service declares of itself, and single variables that come and go.
+
+An id is always quoted: whatever stands in it, it is one id and nothing else.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from app import NAME
+from app.config import Settings
+from app.config_conjur import CONJUR
+from app.references import Reference, references_in
+
+NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
+
+
+def yaml_string(text: str) -> str:
+    """Quote a text for YAML: all but plain ASCII is escaped, quotes and line breaks of every kind included."""
+    plain = (each if " " <= each <= "~" and each not in '"\\' else f"\\U{ord(each):08X}" for each in text)
+    return f'"{"".join(plain)}"'
+
+
+def declare(variable: str, annotations: Mapping[str, str] = NO_ANNOTATIONS) -> str:
+    """Return the statement that declares a variable, by its id within the branch."""
+    if not annotations:
+        return f"- !variable {yaml_string(variable)}\n"
+    lines = [f"    {yaml_string(name)}: {yaml_string(value)}\n" for name, value in annotations.items()]
+    return f"- !variable\n  id: {yaml_string(variable)}\n  annotations:\n{''.join(lines)}"
+
+
+def delete(variable: str) -> str:
+    """Return the statement that deletes a variable; only `PATCH` and `PUT` take it."""
+    return f"- !delete\n  record: !variable {yaml_string(variable)}\n"
+
+
+def policy_branch(settings: Settings) -> str:
+    """Return the branch in which the service creates variables."""
+    return settings.conjur.policy_branch or settings.vault.write_prefix
+
+
+def variable_of(reference: Reference) -> str:
+    """Return the id of the variable that a reference names: its whole path, since a variable has one value."""
+    return "/".join([reference.resource, *([reference.key] if reference.key else [])])
+
+
+def conjur_policy(settings: Settings) -> str:
+    """Return the policy for what the settings declare: the host, what it reads, the branch that it owns if it writes.
+
+    It is to be loaded into `root`, by somebody who may. What is there already stays as it is.
+    """
+    login = settings.conjur.authn_login or f"host/{NAME}"
+    kind, role = ("host", login.removeprefix("host/")) if login.startswith("host/") else ("user", login)
+    whom = f"!{kind} {yaml_string(role)}"
+    with_api_key = not (settings.conjur.authn_jwt_service_id or settings.conjur.authn_token_file)
+    statements = [
+        f"- {whom}\n"
+        if not with_api_key
+        else f"- !{kind}\n  id: {yaml_string(role)}\n  annotations:\n    authn/api-key: true\n"
+    ]
+    if settings.conjur.authn_jwt_service_id:
+        statements.append(
+            f"# Give it the annotations authn-jwt/{settings.conjur.authn_jwt_service_id}/… that its JWT must meet,"
+            " and the group that may use the service.\n"
+        )
+    branch, mode = policy_branch(settings), settings.vault.access_mode
+    read = [] if mode == "write_only" else _variables_to_read(settings)
+    if mode != "read_only" and branch != "root":
+        statements.append(f"- !policy\n  id: {yaml_string(branch)}\n  owner: {whom}\n")
+        read = [variable for variable in read if not variable.startswith(f"{branch}/")]  # an owner may do everything
+    if read:
+        statements += [declare(variable) for variable in read]
+        resources = "".join(f"    - !variable {yaml_string(variable)}\n" for variable in read)
+        statements.append(f"- !permit\n  role: {whom}\n  privileges: [read, execute]\n  resources:\n{resources}")
+    return "".join(statements)
+
+
+def _variables_to_read(settings: Settings) -> list[str]:
+    """Return the ids in `CONJUR_VARIABLES` and in every `SECRET_<NAME>` that refers to Conjur."""
+    texts: Iterable[str] = (value.get_secret_value() for value in settings.secrets.values())
+    found = [variable_of(each) for text in texts for each in references_in(text) if each.name == CONJUR]
+    return list(dict.fromkeys([*(variable for _, variable in settings.conjur.variables), *found]))

@@ -1,0 +1,122 @@
+"""Who holds Conjur's token? One session: it logs in once for all threads, and sends every request with the token.
+
+The token is replaced before it expires, at the next request; there is nothing to renew or revoke. Conjur does not tell
+an expired token from a wrong one: after a 401 there is one new login and one repetition, whatever the reason.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import requests
+
+from app.config import VaultSettings
+from app.config_conjur import CONJUR, ConjurSettings
+from app.conjur_errors import TokenRefusedError, refusal
+from app.conjur_login import ConjurLogin, api_url, log_in
+from app.errors import LoginRefused, VaultError, VaultTLSFailed, VaultUnreachable
+from app.journal import journal
+from app.logging_config import get_logger
+from app.single_flight import LOGIN_PAUSE, SingleFlight
+from app.vault_errors import network_errors
+
+log = get_logger(__name__)
+
+
+class ConjurSession:
+    """One token for all threads of the process, kept apart from the secrets and from every `repr`."""
+
+    name = CONJUR
+
+    def __init__(
+        self, settings: ConjurSettings, shared: VaultSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`shared` are the settings that count for Vault and Conjur together."""
+        self.settings = settings
+        self.shared = shared
+        self.clock = clock
+        self.account = settings.account or ""
+        self.address = settings.appliance_url or ""
+        self._logins = SingleFlight(self._log_in, lambda login: login.http.close(), clock)
+        self._futile_until = 0.0  # a login because of a 401 has just not helped
+
+    def call(self, subject: str, method: str, *segments: str, **request: Any) -> requests.Response:
+        """Send one request and return its answer; `subject` names in errors what it is about.
+
+        `segments` are those of the path, each to be percent-encoded whole; `request` is what requests takes beside it.
+        Raises a `VaultError` for every answer of 400 or above.
+        """
+        login = self._take()
+        try:
+            return self._send(login, subject, method, segments, request)
+        except TokenRefusedError:
+            if self.clock() < self._futile_until:
+                raise self._useless() from None
+            login.refused = True
+            log.warning("token_rejected", address=self.address)
+        except VaultTLSFailed:
+            pass  # a login reads the TLS files anew
+        self._logins.replace(login)
+        try:
+            return self._send(self._take(), subject, method, segments, request)
+        except TokenRefusedError:
+            self._futile_until = self.clock() + LOGIN_PAUSE
+            raise self._useless() from None
+
+    def current(self) -> ConjurLogin | None:
+        """Return the login in force, without making one."""
+        return self._logins.current
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the token expires; None if there is none."""
+        login = self._logins.current
+        return None if login is None else max(0.0, login.since + login.lifetime - self.clock())
+
+    def close(self) -> None:
+        """Close the connections; later calls fail. The token expires by itself: Conjur has no way to revoke one."""
+        last = self._logins.close(self.shared.timeout)
+        if last is not None:
+            last.http.close()
+
+    def _take(self) -> ConjurLogin:
+        login = self._logins.current
+        if login is None or self.clock() >= login.replace_at:
+            try:
+                self._logins.replace(login)
+            except VaultError as error:
+                expired = login is None or self.clock() >= login.since + login.lifetime
+                if expired or isinstance(error, VaultUnreachable):
+                    raise
+            else:
+                login = self._logins.current  # good for one use at least, however short its life
+        if login is None or self._logins.closed:
+            raise VaultError(self.address, "the session is closed", "The service is shutting down.")
+        return login
+
+    def _send(
+        self, login: ConjurLogin, subject: str, method: str, segments: tuple[str, ...], request: dict[str, Any]
+    ) -> requests.Response:
+        headers = {"Authorization": f'Token token="{login.token}"'}  # the quotes are needed
+        with network_errors(self.address, "Conjur", "CONJUR_APPLIANCE_URL"):
+            url = api_url(self.settings, *segments)
+            answer = login.http.request(method, url, headers=headers, timeout=self.shared.timeout, **request)
+        if answer.status_code == requests.codes.unauthorized:
+            raise TokenRefusedError
+        if not answer.ok:
+            raise refusal(answer, self.address, subject)
+        return answer
+
+    def _log_in(self, instead_of: ConjurLogin | None) -> ConjurLogin:
+        try:
+            login = log_in(self.settings, self.shared.timeout, self.clock(), instead_of)
+        except BaseException as error:
+            log.warning("login_failed", method="conjur", error=type(error).__name__)
+            journal.note("login", self.name, "failed", type(error).__name__)
+            raise
+        log.info("token_obtained", method="conjur", ttl=login.lifetime)
+        journal.note("login", self.name, detail=login.login)
+        return login
+
+    def _useless(self) -> LoginRefused:
+        cause = "Conjur does not accept the token that it has just issued"
+        return LoginRefused(self.address, cause, "Check the clocks and the data key of all its nodes.")
