@@ -6,7 +6,6 @@ that is running already, instead of the embedded one.
 """
 
 import os
-import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -19,7 +18,10 @@ import pytest
 from app.config import Settings
 from app.vault import close_sessions
 from infrastructure.dev_vault import start_embedded
-from tests.support import Vault, free_port
+from tests.conjur.fixtures import conjur, conjur_servers
+from tests.support import Vault, docker_answers, free_port
+
+__all__ = ["conjur", "conjur_servers"]
 
 ROOT_TOKEN = "root-token-of-the-tests"
 EXTERNAL = os.environ.get("VAULT_TEST_URL"), os.environ.get("VAULT_TEST_TOKEN", ROOT_TOKEN)
@@ -81,11 +83,3 @@ def vault(request: pytest.FixtureRequest, vault_servers: Servers) -> Vault:
     if request.param == "docker" and (EXTERNAL[0] or not docker_answers()):
         pytest.skip("no Docker engine answers" if not EXTERNAL[0] else "VAULT_TEST_URL names the server")
     return vault_servers(request.param)
-
-
-@cache
-def docker_answers() -> bool:
-    """Tell whether a Docker engine is there."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=15, check=False).returncode == 0
-    return False

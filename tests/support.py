@@ -1,10 +1,12 @@
 """Real things for tests to hold: a Vault server, the service as a process, conditions with a deadline."""
 
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,11 @@ class Vault:
 def environment(settings: dict[str, Any]) -> dict[str, str]:
     """Return `VAULT_…` variables for fields of `VaultSettings`."""
     return {f"VAULT_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@cache
+def docker_answers() -> bool:
+    """Tell whether a Docker engine is there."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=15, check=False).returncode == 0
+    return False

@@ -94,7 +94,7 @@ class ConjurWriter(ConjurVariables):
             return _annotations(self._session.call(where, "GET", *segments).json())
         except PathMissing:
             raise self._missing(where) from None
-        except ValueError:
+        except (ValueError, TypeError, KeyError):
             raise self._not_resources() from None
 
     def delete(self, path: str) -> None:

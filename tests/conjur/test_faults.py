@@ -1,0 +1,559 @@
+"""What goes wrong with Conjur now and then: on demand, with the stand-in; and what all of it costs in requests."""
+
+import base64
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.backends.conjur import ConjurVariables
+from app.backends.conjur_writer import PATIENCE, ConjurWriter
+from app.config import Settings
+from app.conjur import read_conjur
+from app.conjur_login import MARGIN
+from app.conjur_session import ConjurSession
+from app.errors import (
+    LoginRefused,
+    PolicyConflict,
+    ServerFault,
+    UnexpectedAnswer,
+    VaultError,
+    VaultRateLimited,
+    VaultTLSFailed,
+    VaultUnreachable,
+)
+from app.single_flight import LOGIN_PAUSE
+from app.vault_sessions import close_sessions, get_conjur_session
+from infrastructure.faulty_proxy import Fault, FaultyProxy
+from tests.conjur import wire
+from tests.conjur.standin import StandIn
+from tests.conjur.support import Conjur
+from tests.conjur.wire import Answer
+from tests.contracts.pki import Authority
+from tests.support import unique
+
+PAGE = b"<html>canary</html>"
+PAGES = (200, 400, 403, 404, 418)  # statuses that a proxy may send with it
+INVALID_TOKEN = wire.unauthorized("Unauthorized: Invalid token")
+
+
+class Clock:
+    """A clock that a test moves, for the session and the stand-in together."""
+
+    def __init__(self, standin: StandIn) -> None:
+        self.time = 1000.0
+        self._standin = standin
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once."""
+        self.time += seconds
+        self._standin.advance(seconds)
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    """Return a stand-in of this test's own."""
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.fixture
+def own(standin: StandIn) -> Conjur:
+    """Return the handle on it."""
+    return Conjur(standin.url, standin.account, "admin", standin.admin_api_key, standin)
+
+
+@pytest.fixture
+def clock(standin: StandIn) -> Clock:
+    """Return its clock."""
+    return Clock(standin)
+
+
+def open_session(settings: Settings, clock: Callable[[], float] = time.monotonic) -> ConjurSession:
+    """Return a session."""
+    return ConjurSession(settings.conjur, settings.vault, clock)
+
+
+def asked(standin: StandIn, *, since: int = 0) -> list[str]:
+    """Return method and first segment of what was asked, with `authenticate` for a login."""
+    calls = standin.requests[since:]
+    return [
+        "login" if call.path.endswith("/authenticate") else f"{call.method} {call.path.split('/')[1].split('?')[0]}"
+        for call in calls
+    ]
+
+
+def html(status: int) -> Answer:
+    """Return what a proxy says."""
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(PAGE))}
+    return Answer(status, headers, PAGE)
+
+
+# --- the token's life ---
+
+
+@pytest.mark.parametrize("life", [480, 8])
+def test_a_token_is_replaced_before_it_expires(standin: StandIn, own: Conjur, clock: Clock, life: int) -> None:
+    """However short its life; by the time that it says itself, and never by a 401."""
+    standin.set_token_lifetime(life)
+    variable = own.variable("x")
+    variables = ConjurVariables(session := open_session(own.settings(), clock))
+    before = len(standin.requests)
+    for _ in range(3):
+        assert list(variables.read(variable).data.values()) == ["x"]
+        clock.advance(life * (1 - MARGIN) - 0.01)
+        assert session.time_left() == pytest.approx(life * MARGIN + 0.01)
+        variables.read(variable)
+        clock.advance(0.02)
+    assert asked(standin, since=before) == ["login", "GET secrets", "GET secrets"] * 3
+    assert {call.status for call in standin.requests[before:]} == {200}
+    session.close()
+
+
+def test_the_clocks_need_not_agree(standin: StandIn, own: Conjur) -> None:
+    """What counts is how long the token lives, not when it ends by the server's clock."""
+    variable = own.variable("x")
+    standin.advance(100_000)
+    session = open_session(own.settings())
+    before = len(standin.requests)
+    for _ in range(2):
+        ConjurVariables(session).read(variable)
+    assert asked(standin, since=before) == ["login", "GET secrets", "GET secrets"]
+    session.close()
+
+
+def test_an_expired_token_costs_one_login_for_all_threads(standin: StandIn, own: Conjur) -> None:
+    """Each read that meets it is repeated once, and succeeds."""
+    variable = own.variable("x")
+    session = open_session(own.settings())
+    ConjurVariables(session).read(variable)
+    standin.expire_tokens()
+    before = len(standin.requests)
+    barrier = threading.Barrier(16)
+
+    def read(_: int) -> str:
+        barrier.wait()
+        return str(ConjurVariables(session).read(variable).data.popitem()[1])  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(read, range(16))) == {"x"}
+    assert asked(standin, since=before).count("login") == 1
+    session.close()
+
+
+def test_a_login_that_does_not_help_surfaces_and_is_not_repeated_for_a_while(
+    standin: StandIn, own: Conjur, clock: Clock
+) -> None:
+    """A cluster whose nodes disagree refuses what it has just issued."""
+    variables = ConjurVariables(session := open_session(own.settings(), clock))
+    standin.fail_next(401, times=100, path="/secrets", answer=INVALID_TOKEN)
+    for _ in range(5):
+        with pytest.raises(LoginRefused, match="does not accept the token that it has just issued"):
+            variables.read("x")
+    assert asked(standin)[-8:].count("login") == 2
+    clock.advance(LOGIN_PAUSE + 1)
+    with pytest.raises(LoginRefused):
+        variables.read("x")
+    assert asked(standin).count("login") == 1 + 3, "one of them is the test's own"
+    session.close()
+
+
+def test_a_refused_login_is_not_repeated_for_a_while(standin: StandIn, own: Conjur, clock: Clock) -> None:
+    """However many want to read."""
+    session = open_session(own.settings(("admin", "canary")), clock)
+    before = len(standin.requests)
+    for _ in range(10):
+        with pytest.raises(LoginRefused):
+            ConjurVariables(session).read("x")
+    assert asked(standin, since=before) == ["login"]
+    clock.advance(LOGIN_PAUSE)
+    with pytest.raises(LoginRefused):
+        ConjurVariables(session).read("x")
+    assert asked(standin, since=before) == ["login", "login"]
+
+
+def test_a_token_serves_to_its_end_while_logins_fail(standin: StandIn, own: Conjur, clock: Clock) -> None:
+    """A key that was rotated shows some time before the token expires; until then nothing breaks."""
+    variable = own.variable("x")
+    variables = ConjurVariables(session := open_session(own.settings(), clock))
+    variables.read(variable)
+    clock.advance(480 * (1 - MARGIN) + 1)
+    standin.fail_next(401, times=100, path="/authenticate", answer=wire.bare(401))
+    assert variables.read(variable).data
+    clock.advance(480 * MARGIN)
+    with pytest.raises(LoginRefused):
+        variables.read(variable)
+    session.close()
+
+
+def test_a_token_file_is_read_again_when_its_token_nears_its_end(
+    standin: StandIn, own: Conjur, tmp_path: Path, clock: Clock
+) -> None:
+    """The sidecar has put a fresh one there; one that nobody renews serves to its end, then the file is named."""
+    file, variable = tmp_path / "token", own.variable("x")
+
+    def renew() -> None:
+        own.request("GET", "whoami")  # the handle logs in itself, if it must
+        file.write_bytes(base64.b64decode(own._token))  # noqa: SLF001
+
+    renew()
+    settings = own.settings(("admin", ""), authn_api_key=None, authn_token_file=file)
+    variables = ConjurVariables(session := open_session(settings, clock))
+    variables.read(variable)
+    first = session.current()
+    clock.advance(480 * (1 - MARGIN) + 5)
+    variables.read(variable)
+    same = session.current()
+    assert same is not first, "it was read again"
+    variables.read(variable)
+    assert session.current() is same, "but not at every call"
+    standin.expire_tokens()
+    with pytest.raises(LoginRefused, match=f"CONJUR_AUTHN_TOKEN_FILE={file}: Conjur does not accept the token in it"):
+        variables.read(variable)
+    clock.advance(LOGIN_PAUSE)
+    renew()
+    assert variables.read(variable).data
+    session.close()
+
+
+def test_an_expired_token_file_is_refused_without_a_request(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
+    """The token says itself when it ends."""
+    own.request("GET", "whoami")
+    token = json.loads(base64.b64decode(own._token))  # noqa: SLF001
+    payload = json.loads(base64.b64decode(token["payload"]))
+    token["payload"] = base64.urlsafe_b64encode(json.dumps({**payload, "exp": time.time() - 1}).encode()).decode()
+    (tmp_path / "token").write_text(json.dumps(token))
+    settings = own.settings(("admin", ""), authn_api_key=None, authn_token_file=tmp_path / "token")
+    before = len(standin.requests)
+    with pytest.raises(LoginRefused, match="the token in it has expired"):
+        ConjurVariables(get_conjur_session(settings)).read("x")
+    assert standin.requests[before:] == []
+
+
+def test_a_jwt_is_exchanged_for_a_token(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
+    """Read anew at each login, since its issuer rotates it; with the line break that it may end with."""
+    variable = own.variable("x")
+    login, _ = own.host({variable: ["read", "execute"]})
+    standin.accept_jwt("kube", "header.first.signature", login)
+    file = tmp_path / "jwt"
+    file.write_text("header.first.signature\n")
+    jwt: dict[str, Any] = {
+        "authn_api_key": None,
+        "authn_jwt_service_id": "kube",
+        "authn_jwt_file": file,
+        "authn_login": None,
+    }
+    settings = own.settings(variables=f"a={variable}", **jwt)
+    assert [dict(secret.data) for secret in read_conjur(settings)] == [{"a": "x"}]
+    held = get_conjur_session(settings).current()
+    assert held is not None
+    assert held.login == login
+    file.write_text("header.second.signature")
+    standin.expire_tokens()
+    with pytest.raises(LoginRefused, match=r"service kube: .* the JWT is not valid for it") as caught:
+        read_conjur(settings)
+    assert "header" not in str(caught.value)
+    close_sessions()
+    standin.accept_jwt("kube", "header.second.signature", login)
+    assert read_conjur(settings)
+
+
+# --- what it costs ---
+
+
+def test_several_variables_cost_one_request(standin: StandIn, own: Conjur) -> None:
+    """Each is asked for once, however often it is wanted; an id with a comma has to be asked for alone."""
+    a, b, comma = own.variable("a"), own.variable("b"), own.variable("c", f"{unique('x')},y")
+    secrets = {"d": f"{{vault://conjur/{a}}}", "e": f"{{vault://conjur/{comma}}}", "f": f"{{vault://conjur/{b}#1}}"}
+    settings = own.settings(secrets=secrets, variables=f"{a},{b},b={a}")
+    before = len(standin.requests)
+    assert len(read_conjur(settings)) == 6
+    assert sorted(asked(standin, since=before)) == ["GET secrets"] * 3 + ["login"]
+    batches = [call.path for call in standin.requests[before:] if "variable_ids=" in call.path]
+    assert [path.count("variable:") for path in batches] == [2]
+
+
+def test_a_failed_batch_is_read_one_by_one_once(standin: StandIn, own: Conjur) -> None:
+    """And what cannot depend on a variable is not."""
+    names = ",".join([own.variable("a"), own.variable("b"), own.variable()])
+    settings = own.settings(variables=names)
+    before = len(standin.requests)
+    with pytest.raises(VaultError):
+        read_conjur(settings)
+    assert asked(standin, since=before) == ["login"] + ["GET secrets"] * 4
+    before = len(standin.requests)
+    standin.fail_next(429, times=100, path="/secrets")
+    with pytest.raises(VaultRateLimited):
+        read_conjur(settings)
+    assert len(standin.requests[before:]) == 4, "a request, and the transport's three repetitions"
+
+
+def test_a_policy_is_loaded_only_where_a_value_met_a_404(standin: StandIn, own: Conjur) -> None:
+    """One for all new variables; none for those that are there."""
+    old = own.variable("old")
+    new = {f"{own.branch}/{unique('new')}": "x" for _ in range(5)}
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")))
+    before = len(standin.requests)
+    writer.write(old, "new")
+    assert asked(standin, since=before) == ["login", "POST secrets"]
+    before = len(standin.requests)
+    writer.write_many({old: "newer", **new})
+    assert asked(standin, since=before) == ["POST secrets"] * 6 + ["POST policies"] + ["POST secrets"] * 5
+    session.close()
+
+
+# --- writers who meet ---
+
+
+def test_a_conflict_is_waited_for_as_long_as_conjur_says(standin: StandIn, own: Conjur) -> None:
+    """And up to half as long again, so that those who wait do not come back together."""
+    waits: list[float] = []
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")), wait=waits.append)
+    for seconds in (1, 8):
+        standin.set_retry_after(seconds)
+        standin.fail_next(409, times=10, path="/policies")
+        writer.write(f"{own.branch}/{unique('x')}", "x")
+    assert len(waits) == 20
+    assert all(1 <= pause <= 1.5 for pause in waits[:10])
+    assert all(8 <= pause <= 12 for pause in waits[10:])
+    assert len(set(waits)) > 10
+    session.close()
+
+
+@pytest.mark.parametrize("pause", ["", "soon", "-1", "Fri, 31 Dec 2027 23:59:59 GMT"])
+def test_a_conflict_without_a_pause_is_waited_for_a_second(standin: StandIn, own: Conjur, pause: str) -> None:
+    """Whatever stands there instead."""
+    waits: list[float] = []
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")), wait=waits.append)
+    answer = wire.conflict(1)
+    standin.fail_next(409, path="/policies", answer=answer._replace(headers={**answer.headers, "Retry-After": pause}))
+    writer.write(f"{own.branch}/{unique('x')}", "x")
+    assert [1 <= each <= 1.5 for each in waits] == [True]
+    session.close()
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(1, PATIENCE - 1.5), (8, PATIENCE - 12), (3600, 0)])
+def test_patience_has_an_end(standin: StandIn, own: Conjur, clock: Clock, seconds: int, waited: float) -> None:
+    """And where Conjur asks for more than there is, nobody waits in vain."""
+    session = open_session(own.settings(access_mode="read_and_write"), clock)
+    standin.set_retry_after(seconds)
+    standin.fail_next(409, times=1000, path="/policies")
+    start = clock.time
+    with pytest.raises(PolicyConflict, match="other policy loads have been in progress for 60 s"):
+        ConjurWriter(session, wait=clock.advance).delete(f"{own.branch}/x")
+    assert waited <= clock.time - start <= PATIENCE
+    session.close()
+
+
+def test_two_writers_of_one_variable_who_clash_are_parted(standin: StandIn, own: Conjur) -> None:
+    """Conjur says 500 to one of them, who tries once more; a fault that stays is told as one."""
+    variable, waits = own.variable("x"), list[float]()
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")), wait=waits.append)
+    standin.fail_next(500, path="/secrets")
+    writer.write(variable, "y")
+    assert own.get(variable) == b"y"
+    assert len(waits) == 1
+    before = len(standin.requests)
+    standin.fail_next(500, times=2, path="/secrets")
+    with pytest.raises(ServerFault, match="HTTP 500"):
+        writer.write(variable, "z")
+    assert asked(standin, since=before) == ["POST secrets"] * 2
+    session.close()
+
+
+def test_what_fails_for_one_variable_does_not_keep_the_others(standin: StandIn, own: Conjur) -> None:
+    """Those that could be written are."""
+    first, second = own.variable("x"), own.variable("x")
+    told: list[bool] = []
+    session = open_session(own.settings(access_mode="read_and_write"))
+    writer = ConjurWriter(session, lambda: told.append(True), lambda _: None)
+    standin.fail_next(500, times=2, path=first.rpartition("/")[2])
+    with pytest.raises(ServerFault):
+        writer.write_many({first: "y", second: "y"})
+    assert (own.get(first), own.get(second), told) == (b"x", b"y", [True])
+    standin.fail_next(500, times=2, path=first.rpartition("/")[2])
+    with pytest.raises(ServerFault):
+        writer.write(first, "y")
+    assert told == [True], "nothing was written"
+    session.close()
+
+
+# --- answers that are not Conjur's ---
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/authenticate", 401),
+        *[(path, status) for path in ("/authenticate", "/secrets", "/policies", "/resources") for status in PAGES],
+    ],
+)
+def test_a_page_is_never_taken_for_an_answer(standin: StandIn, own: Conjur, path: str, status: int) -> None:
+    """Of a login, a read, a batch, a write, a policy load, a list: a proxy in Conjur's place is named as such."""
+    variable = own.variable("x")
+    session = open_session(own.settings(access_mode="read_and_write", variables=variable))
+    writer = ConjurWriter(session)
+    attempts: dict[str, list[Callable[[], object]]] = {
+        "/authenticate": [lambda: writer.read(variable)],
+        "/secrets": [
+            lambda: writer.read(variable),
+            lambda: writer.read_many([(variable, None), (f"{own.branch}/other", None)]),
+            lambda: writer.write(variable, "y"),
+        ],
+        "/policies": [lambda: writer.delete(variable), lambda: writer.write(f"{own.branch}/{unique('x')}", "x")],
+        "/resources": [writer.list, lambda: writer.annotations(variable)],
+    }
+    for attempt in attempts[path]:
+        standin.fail_next(status, path=path, answer=html(status))
+        with pytest.raises(UnexpectedAnswer, match="CONJUR_APPLIANCE_URL") as caught:
+            attempt()
+        assert "canary" not in str(caught.value)
+    session.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b"[]", b'{"payload": "canary"}', b'"canary"', b"\xff\xfe"])
+def test_a_login_that_brings_no_token_is_no_login(standin: StandIn, own: Conjur, body: bytes) -> None:
+    """Whatever it brings instead."""
+    standin.fail_next(200, path="/authenticate", answer=wire.content(body, "application/json"))
+    with pytest.raises(UnexpectedAnswer, match="no token in it"):
+        ConjurVariables(get_conjur_session(own.settings())).read("x")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"default:variable:a": 1}', b"canary"])
+def test_a_batch_that_lacks_something_is_no_answer(standin: StandIn, own: Conjur, body: bytes) -> None:
+    """What is missing is not passed over."""
+    standin.fail_next(200, path="variable_ids", answer=wire.content(body, "application/json"))
+    with pytest.raises(UnexpectedAnswer, match="not the variables that were asked for"):
+        read_conjur(own.settings(variables="a,b"))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_passing_fault_of_the_servers_is_repeated(standin: StandIn, own: Conjur, status: int) -> None:
+    """For reads; one that stays is told as such."""
+    variable = own.variable("x")
+    variables = ConjurVariables(session := open_session(own.settings()))
+    standin.fail_next(status, times=2, path="/secrets")
+    assert variables.read(variable).data
+    standin.fail_next(status, times=4, path="/secrets")
+    with pytest.raises(ServerFault, match=f"HTTP {status}"):
+        variables.read(variable)
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(hang=True), "no answer within VAULT_TIMEOUT"),
+        (Fault(reset=True), "no connection"),
+        (Fault(cut=True), "connection"),
+    ],
+    ids=["hangs", "resets", "cuts"],
+)
+def test_a_network_that_fails_is_told_as_that(own: Conjur, fault: Fault, said: str) -> None:
+    """With the variable that names the address, and Conjur's name."""
+    variable = own.variable("xxxxxx")
+    proxy = FaultyProxy(own.url, lambda _method, path: fault if path.startswith("/secrets") else None)
+    with proxy.running() as url:
+        session = open_session(own.settings(appliance_url=url, timeout=0.3))
+        with pytest.raises(VaultUnreachable, match=said) as caught:
+            ConjurVariables(session).read(variable)
+        session.close()
+    assert "CONJUR_APPLIANCE_URL" in caught.value.remedy
+    assert "Conjur" in caught.value.remedy
+
+
+def test_a_server_that_restarts_is_found_again(standin: StandIn, own: Conjur) -> None:
+    """Over new connections, with the same token."""
+    variable = own.variable("x")
+    variables = ConjurVariables(session := open_session(own.settings(timeout=1)))
+    variables.read(variable)
+    standin.stop()
+    with pytest.raises(VaultUnreachable, match="CONJUR_APPLIANCE_URL"):
+        variables.read(variable)
+    standin.start()
+    assert variables.read(variable).data
+    session.close()
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return a CA."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def secure(authority: Authority) -> Iterator[StandIn]:
+    """Return a stand-in that wants a client certificate."""
+    certificate, key = authority.issue("conjur")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.file))
+    context.load_cert_chain(certificate, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with StandIn(tls=context) as standin:
+        yield standin
+
+
+def secured(standin: StandIn, **tls: Any) -> Settings:
+    """Return settings."""
+    conjur = {"enabled": True, "appliance_url": standin.url, "account": standin.account}
+    key = {"authn_login": "admin", "authn_api_key": standin.admin_api_key}
+    return Settings.model_validate({"conjur": {**conjur, **key, **tls}, "vault": {"access_mode": "read_and_write"}})
+
+
+@pytest.mark.parametrize("form", ["file", "text"])
+def test_mutual_tls_is_spoken(secure: StandIn, authority: Authority, form: str) -> None:
+    """The CA comes from a file or as text; the pair is presented to the appliance or its proxy."""
+    pair = dict(zip(("client_cert", "client_key"), authority.issue("app"), strict=True))
+    ca = {"cert_file": authority.file} if form == "file" else {"ssl_certificate": authority.file.read_text()}
+    assert ConjurWriter(get_conjur_session(secured(secure, **ca, **pair))).list() == []
+
+
+def test_a_rotated_pair_is_picked_up(secure: StandIn, authority: Authority, tmp_path: Path) -> None:
+    """A handshake that fails leads to one login with what the files hold now."""
+    stranger = Authority(tmp_path / "stranger")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def put(issuer: Authority) -> None:
+        for file, made in zip(files, issuer.issue("app"), strict=True):
+            file.write_bytes(Path(made).read_bytes())
+
+    put(authority)
+    pair = {"client_cert": files[0], "client_key": files[1]}
+    session = get_conjur_session(secured(secure, cert_file=authority.file, **pair))
+    writer = ConjurWriter(session)
+    writer.list()
+    put(stranger)
+    held = session.current()
+    assert held is not None
+    held.replace_at = 0.0
+    with pytest.raises(VaultError):
+        writer.list()
+    put(authority)
+    assert writer.list() == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({}, "certificate"),
+        ({"cert_file": "nowhere.pem"}, "CONJUR_CERT_FILE=nowhere.pem"),
+        ({"ssl_certificate": "canary"}, "CONJUR_SSL_CERTIFICATE: cannot be loaded"),
+        ({"client_cert": "nowhere.pem", "client_key": "nowhere.pem"}, "CONJUR_CLIENT_CERT=nowhere.pem"),
+    ],
+)
+def test_tls_that_does_not_come_about_is_named(secure: StandIn, broken: dict[str, str], said: str) -> None:
+    """With the variable, or OpenSSL's own reason."""
+    with pytest.raises(VaultTLSFailed, match=said) as caught:
+        ConjurWriter(get_conjur_session(secured(secure, **broken))).list()
+    assert "canary" not in str(caught.value)
