@@ -1,10 +1,9 @@
 """Real things for tests to hold: a Vault server, the service as a process, conditions with a deadline."""
 
 import json
-import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,9 +12,12 @@ from typing import Any
 import hvac
 import pytest
 
+from infrastructure import compose
 from infrastructure.processes import DEADLINE, ROOT, Service, free_port, until
 
 __all__ = ["DEADLINE", "ROOT", "SECRETS", "Service", "Vault", "environment", "free_port", "unique", "until"]
+
+docker_answers = cache(compose.docker_answers)
 
 SECRETS = {
     "database_url": "postgresql://app:canary-database@db.example.com/app",
@@ -88,11 +90,3 @@ class Vault:
 def environment(settings: dict[str, Any]) -> dict[str, str]:
     """Return `VAULT_…` variables for fields of `VaultSettings`."""
     return {f"VAULT_{name.upper()}": str(value) for name, value in settings.items()}
-
-
-@cache
-def docker_answers() -> bool:
-    """Tell whether a Docker engine is there."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=15, check=False).returncode == 0
-    return False

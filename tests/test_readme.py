@@ -8,6 +8,7 @@ import pytest
 from dotenv import dotenv_values
 
 from app.config import Settings, VaultSettings
+from app.config_conjur import ConjurSettings
 from infrastructure.dev_vault import ROOT_TOKEN
 from tests.support import ROOT
 
@@ -17,12 +18,14 @@ TARGETS = set(PHONY[1].split()) if PHONY else set()
 FAMILIES = ("SECRET_", "VAULTS__")
 # what the Makefile, the tests and the compose file read, beside the settings
 OTHER_VARIABLES = {"VAULT_PORT", "VAULT_RUNTIME", "VAULT_IMAGE", "VAULT_TEST_URL", "VAULT_TEST_TOKEN", "VAULT_ADDR"}
+OTHER_VARIABLES |= {"CONJUR_PORT"}
 
 
 def settings_variables() -> set[str]:
     """Return the names of all variables that the settings know."""
-    top = {name.upper() for name in Settings.model_fields if name not in {"vault", "vaults", "secrets"}}
-    return top | {f"VAULT_{name.upper()}" for name in VaultSettings.model_fields}
+    groups = {"vault": VaultSettings, "conjur": ConjurSettings, "vaults": None, "secrets": None}
+    top = {name.upper() for name in Settings.model_fields if name not in groups}
+    return top | {f"{name}_{field}".upper() for name, group in groups.items() if group for field in group.model_fields}
 
 
 def example_variables() -> dict[str, str]:
@@ -51,8 +54,9 @@ def test_env_example_shows_the_defaults() -> None:
     for name, shown in example_variables().items():
         if f"\n#{name}=" not in (ROOT / ".env.example").read_text() or name.startswith(FAMILIES) or not shown:
             continue
-        holder = defaults.vault if name.startswith("VAULT_") else defaults
-        default = getattr(holder, name.removeprefix("VAULT_").lower())
+        group, _, field = name.lower().partition("_")
+        holder = getattr(defaults, group) if group in {"vault", "conjur"} else defaults
+        default = getattr(holder, field if holder is not defaults else name.lower())
         text = ",".join(default) if isinstance(default, tuple) else str(default).removesuffix(".0")
         assert shown == (text.lower() if isinstance(default, bool) else text), name
 
@@ -73,7 +77,7 @@ def test_documents_name_only_what_exists(document: Path) -> None:
     text = document.read_text()
     targets = set(re.findall(r"\bmake ([a-z][a-z-]+)", text))
     assert targets <= TARGETS, targets - TARGETS
-    variables = set(re.findall(r"\b(VAULT_[A-Z_]*[A-Z]|LOG_[A-Z]+)\b", text))
+    variables = set(re.findall(r"\b((?:VAULT|CONJUR)_[A-Z_]*[A-Z]|LOG_[A-Z]+)\b", text))
     assert variables <= settings_variables() | OTHER_VARIABLES, variables - settings_variables() - OTHER_VARIABLES
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert link.startswith("https://") or (document.parent / link).exists(), link

@@ -205,11 +205,11 @@ class ConjurWriter(ConjurVariables):
                 privilege = {"POST": "create", "PATCH": "update"}[method]
                 cause = f"{self._as_whom()} can see the policy branch, but lacks the privilege {privilege} on it"
                 raise PermissionDenied(
-                    where, cause, "Make the branch its own: owner in `python -m app policy`."
+                    where, cause, "Let it own the branch, as `python -m app policy --vault conjur` does."
                 ) from None
             except PathMissing:
                 cause = f"there is no such policy branch, or {self._as_whom()} cannot see it"
-                remedy = "Load what `python -m app policy` prints, or set CONJUR_POLICY_BRANCH."
+                remedy = "Load what `python -m app policy --vault conjur` prints, or set CONJUR_POLICY_BRANCH."
                 raise PathMissing(where, cause, remedy) from None
             else:
                 return

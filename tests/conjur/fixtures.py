@@ -21,7 +21,7 @@ from tests.support import docker_answers, until
 
 EXTERNAL = {name: os.environ.get(f"CONJUR_TEST_{name}", "") for name in ("URL", "ACCOUNT", "LOGIN", "API_KEY")}
 IMAGE = os.environ.get("CONJUR_IMAGE", "cyberark/conjur:1.22.3")
-POSTGRES_IMAGE = "postgres:16-alpine"
+POSTGRES_IMAGE = os.environ.get("POSTGRES_IMAGE", "postgres:15.14")
 ACCOUNT = "default"
 
 Servers = Callable[[str], Conjur]
@@ -66,7 +66,7 @@ def start_container(stack: ExitStack) -> tuple[str, str]:
     network = stack.enter_context(Network())
     database = DockerContainer(POSTGRES_IMAGE).with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
     stack.enter_context(database.with_network(network).with_network_aliases("database"))
-    server = DockerContainer(IMAGE).with_command(f"server -a {ACCOUNT}").with_exposed_ports(80).with_network(network)
+    server = DockerContainer(IMAGE).with_command("server").with_exposed_ports(80).with_network(network)
     server.with_env("DATABASE_URL", "postgres://postgres@database/postgres")
     server.with_env("CONJUR_DATA_KEY", base64.b64encode(secrets.token_bytes(32)).decode())
     stack.enter_context(server)  # it waits for the database by itself
@@ -79,5 +79,6 @@ def start_container(stack: ExitStack) -> tuple[str, str]:
             return False
 
     until(answers, "Conjur in its container")
+    server.exec(["conjurctl", "account", "create", ACCOUNT])
     shown = server.exec(["conjurctl", "role", "retrieve-key", f"{ACCOUNT}:user:admin"])
-    return url, shown.output.decode().strip()
+    return url, shown.output.decode().split()[-1]
