@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from app.config import MAIN_VAULT, get_settings
+from app.config_conjur import CONJUR
+from app.conjur import ConjurFolders, get_conjur_writer
+from app.conjur_policy import conjur_policy
 from app.errors import (
     AccessRefused,
     BadReference,
@@ -58,7 +61,7 @@ SecretPath = Annotated[str, typer.Argument(help="A path below the mount point.",
 Pairs = Annotated[
     list[str], typer.Argument(help="key=value, key=@file, or key=- for standard input; files are taken as they are.")
 ]
-VaultName = Annotated[str, typer.Option("--vault", help="Which of the configured Vaults.")]
+VaultName = Annotated[str, typer.Option("--vault", help="Which of the configured Vaults, or conjur.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Versions = Annotated[list[int], typer.Option("--version", min=1, help="May be given several times.")]
 
@@ -97,7 +100,7 @@ def put(
     as_json: AsJson = False,
 ) -> None:
     """Write a whole secret; keys that are not given are gone in the new version."""
-    _print_version(path, get_writer(vault).write(path, _values(pairs), cas), as_json=as_json)
+    _print_version(path, _writer(vault).write(path, _values(pairs), cas), as_json=as_json)
 
 
 @cli.command()
@@ -113,19 +116,19 @@ def patch(
     changes = {**_values(pairs or []), **dict.fromkeys(remove or [])}
     if not changes:
         raise typer.BadParameter("give key=value or --remove KEY")
-    _print_version(path, get_writer(vault).patch(path, changes), as_json=as_json)
+    _print_version(path, _writer(vault).patch(path, changes), as_json=as_json)
 
 
 @cli.command()
 def delete(path: SecretPath, vault: VaultName = MAIN_VAULT) -> None:
     """Delete the latest version of a secret; undelete brings it back."""
-    get_writer(vault).delete(path)
+    _writer(vault).delete(path)
 
 
 @cli.command()
 def undelete(path: SecretPath, version: Versions, vault: VaultName = MAIN_VAULT) -> None:
     """Bring deleted versions back."""
-    get_writer(vault).undelete(path, version)
+    _writer(vault).undelete(path, version)
 
 
 @cli.command("list")
@@ -136,7 +139,7 @@ def list_names(
     as_json: AsJson = False,
 ) -> None:
     """List the names in a folder; folders have a closing slash."""
-    names = get_writer(vault).list(path.strip("/"))
+    names = _writer(vault).list(path.strip("/"))
     if as_json:
         _print_json(names)
     else:
@@ -147,21 +150,30 @@ def list_names(
 @cli.command()
 def versions(path: SecretPath, vault: VaultName = MAIN_VAULT, *, as_json: AsJson = False) -> None:
     """Show which versions of a secret there are; never their values."""
-    found = get_writer(vault).metadata(path).get("versions", {})
+    found = _writer(vault).metadata(path).get("versions", {})
     if as_json:
         _print_json(found)
         return
     table = Table("version", "created", "state")
     for number, about in found.items():
-        deleted = f"deleted {about['deletion_time']}" if about["deletion_time"] else "there"
-        table.add_row(number, about["created_time"], "destroyed" if about["destroyed"] else deleted)
+        deleted = f"deleted {about['deletion_time']}" if about.get("deletion_time") else "there"
+        table.add_row(number, about.get("created_time", ""), "destroyed" if about.get("destroyed") else deleted)
     Console().print(table)
 
 
 @cli.command()
 def policy(vault: VaultName = MAIN_VAULT) -> None:
-    """Print the least-privilege policy for all that the settings declare, for `vault policy write`."""
-    typer.echo(vault_policy(get_settings(), vault), nl=False)
+    """Print the least-privilege policy for all that the settings declare, for `vault policy write`.
+
+    With --vault conjur, for `conjur policy load -b root -f`.
+    """
+    settings = get_settings()
+    typer.echo(conjur_policy(settings) if vault == CONJUR else vault_policy(settings, vault), nl=False)
+
+
+def _writer(vault: str) -> Any:
+    """Return what changes secrets there; in Conjur a path is a folder of variables, one for each key."""
+    return ConjurFolders(get_conjur_writer()) if vault == CONJUR else get_writer(vault)
 
 
 def _values(pairs: Sequence[str]) -> dict[str, str]:

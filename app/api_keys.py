@@ -10,61 +10,18 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from app.errors import ApiKeyExists, ApiKeyMissing, IdempotencyKeyReused, VaultError
+from app.key_records import KeyRecord, KeyShelf, digest_of
 from app.logging_config import get_logger
 from app.secret_store import Change
 
 PREFIX = "fvb_"  # so that secret scanners, and people, know one when they see it
 
 log = get_logger(__name__)
-
-
-def digest_of(key: str) -> bytes:
-    """Return the hash that stands for a key. It needs neither salt nor stretching: a key is 256 random bits."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """What is known of one key. A name may have several: its key, and former ones until their grace period ends."""
-
-    name: str
-    digest: bytes
-    created: int  # milliseconds since 1970
-    until: int | None = None  # milliseconds since 1970; None: for ever
-    tag: str = ""  # which `Idempotency-Key` it was made for
-
-    def counts_at(self, now: float) -> bool:
-        """Tell whether the key is still good, `now` being in seconds since 1970."""
-        return self.until is None or now * 1000 < self.until
-
-
-class KeyShelf(Protocol):
-    """Where keys are stored. All calls block; each raises a `VaultError` if it could not do its work."""
-
-    def records(self) -> list[KeyRecord]:
-        """Return what is known of all keys, in a few requests however many there are."""
-        ...
-
-    def add(self, record: KeyRecord, key: str) -> None:
-        """Store a new key and verify it, or leave nothing behind; raise `ApiKeyExists` if the name is taken."""
-        ...
-
-    def replace(self, record: KeyRecord, key: str, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
-        """Store a key in place of the present one: `former` ones stay on record with their new ends, `gone` do not."""
-        ...
-
-    def reveal(self, name: str) -> str:
-        """Return the key that is stored under a name."""
-        ...
-
-    def remove(self, name: str) -> None:
-        """Remove all keys of a name; raise `ApiKeyMissing` if there is none."""
-        ...
 
 
 class KeyIndex:

@@ -8,9 +8,9 @@ and `optional=true` count where Conjur says 404. It says so of what cannot be se
 where that matters, give no default. Where Conjur says that reading is forbidden (403), they never count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from app.backends.conjur import ConjurVariables
 from app.backends.conjur_writer import ConjurWriter
@@ -18,7 +18,7 @@ from app.backends.protocol import Secret
 from app.config import Settings, get_settings
 from app.config_conjur import CONJUR
 from app.conjur_policy import variable_of
-from app.errors import BlueprintError, VaultError, raise_together
+from app.errors import BadRequest, BlueprintError, VaultError, raise_together
 from app.references import Reference
 from app.resolution import LeftOutError, references_to, resolve, value_of
 from app.vault_sessions import get_conjur_session
@@ -73,6 +73,47 @@ def read_conjur_reference(settings: Settings, reference: Reference) -> tuple[Any
 def get_conjur_writer(settings: Settings | None = None) -> ConjurWriter:
     """Return what changes variables; it creates and deletes them in `CONJUR_POLICY_BRANCH` only."""
     return ConjurWriter(get_conjur_session(settings or get_settings()), partial(tell, CONJUR))
+
+
+class ConjurFolders:
+    """Conjur as the command line sees it: a folder of variables for a secret, a variable for each of its keys."""
+
+    def __init__(self, writer: ConjurWriter) -> None:
+        self._writer = writer
+
+    def write(self, path: str, data: Mapping[str, str], cas: int | None = None) -> None:
+        """Set variables; others in the folder stay as they are."""
+        if cas is not None:
+            raise _impossible(path, "check-and-set")
+        self._writer.write_many({f"{path}/{key}": value for key, value in data.items()})
+
+    def patch(self, path: str, changes: Mapping[str, str | None]) -> None:
+        """Set variables, and delete those whose value is None."""
+        self.write(path, {key: value for key, value in changes.items() if value is not None})
+        for key, value in changes.items():
+            if value is None:
+                self._writer.delete(f"{path}/{key}")
+
+    def delete(self, path: str) -> None:
+        """Delete one variable for good, with all its versions."""
+        self._writer.annotations(path)  # or Conjur would say nothing of one that is not there
+        self._writer.delete(path)
+
+    def undelete(self, path: str, versions: Sequence[int]) -> NoReturn:
+        """Refuse: what Conjur has deleted is gone."""
+        raise _impossible(path, f"undeleting versions {versions}")
+
+    def list(self, path: str = "") -> list[str]:
+        """Return the ids of the variables below a path that this service may see."""
+        return [variable for variable, _ in self._writer.list(path)]
+
+    def metadata(self, path: str) -> dict[str, Any]:
+        """Return which versions of a variable there are."""
+        return {"versions": {str(version): {} for version in self._writer.versions(path)}}
+
+
+def _impossible(path: str, what: str) -> BadRequest:
+    return BadRequest(path, f"{what} is not possible in Conjur", "Do without it there.")
 
 
 def _place(reference: Reference) -> tuple[str, int | None]:

@@ -9,13 +9,13 @@ would remove whatever else the branch holds. Conjur has no check-and-set.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 
 from app.backends.conjur import ConjurVariables
 from app.conjur_errors import not_conjur
-from app.conjur_policy import NO_ANNOTATIONS, declare, delete
+from app.conjur_policy import declare, delete
 from app.conjur_session import ConjurSession
 from app.errors import (
     AccessRefused,
@@ -27,6 +27,8 @@ from app.errors import (
     VaultError,
     raise_together,
 )
+
+T = TypeVar("T")
 
 PATIENCE = 60.0  # seconds to wait, in all, while Conjur is busy with other policy loads
 PAGE = 1000  # resources in one answer, the most that Conjur gives
@@ -66,14 +68,11 @@ class ConjurWriter(ConjurVariables):
             self._wrote()
         raise_together(errors)
 
-    def create(self, path: str, value: str, annotations: Mapping[str, str] = NO_ANNOTATIONS) -> None:
-        """Declare a variable with annotations and set its value; one that is there already gets both anew."""
-        _refuse_blank(self._writable(path), value)
-        self._load("PATCH", declare(self._in_branch(path), annotations))
-        error = self._set(path, value)
+    def declare(self, path: str, annotations: Mapping[str, str]) -> None:
+        """Declare a variable with annotations; one that is there keeps those that it has, and gets no value."""
+        self._writable(path)
+        self._load("POST", declare(self._in_branch(path), annotations))
         self._wrote()
-        if error is not None:
-            raise self._unseen(path) if isinstance(error, PathMissing) else error
 
     def annotate(self, path: str, annotations: Mapping[str, str]) -> None:
         """Change some annotations and keep the others; a variable that is not there is declared.
@@ -89,9 +88,16 @@ class ConjurWriter(ConjurVariables):
 
     def annotations(self, path: str) -> dict[str, str]:
         """Return a variable's annotations; raise `PathMissing` if it is missing or cannot be seen."""
+        return self._resource(path, _annotations)
+
+    def versions(self, path: str) -> Sequence[int]:
+        """Return which versions a variable has, of the last 20; raise as `annotations`."""
+        return self._resource(path, _versions)
+
+    def _resource(self, path: str, part: Callable[[Any], T]) -> T:
         where, segments = self._where(path), ("resources", self._session.account, "variable", path)
         try:
-            return _annotations(self._session.call(where, "GET", *segments).json())
+            return part(self._session.call(where, "GET", *segments).json())
         except PathMissing:
             raise self._missing(where) from None
         except (ValueError, TypeError, KeyError):
@@ -237,3 +243,7 @@ def _refuse_blank(where: str, value: str) -> None:
 
 def _annotations(resource: Any) -> dict[str, str]:
     return {str(each["name"]): str(each["value"]) for each in resource["annotations"]}
+
+
+def _versions(resource: Any) -> list[int]:
+    return sorted(int(each["version"]) for each in resource["secrets"])

@@ -6,19 +6,15 @@ of 10,000 keys. A key counts as long as its record is there: an issue writes the
 first. Rests on KV version 2: `data/`, `metadata/` and `LIST metadata/`.
 """
 
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 
-from app.api_keys import KeyRecord
 from app.backends.vault_kv_writer import VaultKVWriter
-from app.errors import ApiKeyExists, ApiKeyMissing, LostRace, PathMissing, VaultError
+from app.errors import ApiKeyMissing, LostRace, PathMissing, VaultError
+from app.key_records import KeyRecord, for_people, marker_of, name_taken, record_of
 from app.logging_config import get_logger
 
 INDEX = ".index"
-_RECORD = re.compile(r"([^~]+)~([A-Za-z0-9_-]{43})~([0-9]{1,15})~([0-9]{0,15})~([0-9a-f]*)")
 
 log = get_logger(__name__)
 
@@ -46,7 +42,7 @@ class VaultKeyShelf:
         try:
             self._writer.write(path, {"key": key}, cas=0)
         except LostRace:
-            raise _taken(path, record.name) from None
+            raise name_taken(path, record.name) from None
         except VaultError as error:  # it may have been written all the same
             self._settle(record, key, error)
             raise
@@ -101,10 +97,7 @@ class VaultKeyShelf:
 
     def _describe(self, record: KeyRecord) -> None:
         """Write down for people what is known of the key; the service itself does not read it."""
-        custom = {"created_at": _date(record.created), "sha256": record.digest.hex()}
-        if record.until is not None:
-            custom["expires_at"] = _date(record.until)
-        self._writer.write_custom_metadata(self._path(record.name), custom)
+        self._writer.write_custom_metadata(self._path(record.name), for_people(record))
 
     def _verify(self, path: str, key: str) -> None:
         if not self._is_ours(path, key):
@@ -145,28 +138,3 @@ class VaultKeyShelf:
         except VaultError as another:
             log.warning("api_key_left_behind", name=name, error=type(another).__name__, reason=str(another))
             error.remedy += f" Then DELETE /api-keys/{name}, since traces of the attempt could not be removed."
-
-
-def marker_of(record: KeyRecord) -> str:
-    """Return the name that says all of a record."""
-    digest = urlsafe_b64encode(record.digest).decode().rstrip("=")
-    until = "" if record.until is None else record.until
-    return f"{record.name}~{digest}~{record.created}~{until}~{record.tag}"
-
-
-def record_of(marker: str) -> KeyRecord | None:
-    """Return the record that a name stands for; None for what else may lie there."""
-    match = _RECORD.fullmatch(marker)
-    if match is None:
-        return None
-    name, digest, created, until, tag = match.groups()
-    return KeyRecord(name, urlsafe_b64decode(digest + "="), int(created), int(until) if until else None, tag)
-
-
-def _date(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _taken(path: str, name: str) -> ApiKeyExists:
-    remedy = f"Choose another name, rotate it, or DELETE /api-keys/{name} first."
-    return ApiKeyExists(path, "there is a key of this name already", remedy)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.api_keys import KeyRecord
+from app.key_records import KeyRecord
 from app.routes.dependencies import IssuedKeys, require_api_key
 from app.routes.problems import responses
 

@@ -254,9 +254,8 @@ def test_a_name_is_a_name_in_the_policy(conjur: Conjur, writer: ConjurWriter, na
 def test_a_blank_value_is_refused(conjur: Conjur, writer: ConjurWriter, value: str) -> None:
     """As Conjur does; no variable is created for it."""
     path = f"{conjur.branch}/{unique('blank')}"
-    for write in (writer.write, writer.create):
-        with pytest.raises(BadRequest, match="no empty or blank values"):
-            write(path, value)
+    with pytest.raises(BadRequest, match="no empty or blank values"):
+        writer.write(path, value)
     assert path not in [each for each, _ in writer.list(conjur.branch)]
 
 
@@ -269,7 +268,7 @@ def test_what_is_missing_outside_the_branch_is_not_created(conjur: Conjur, write
     assert conjur.get(inside) == b"x"
     attempts: list[Callable[[], object]] = [
         lambda: writer.delete(outside),
-        lambda: writer.create(outside, "x"),
+        lambda: writer.declare(outside, {"a": "b"}),
         lambda: writer.annotate(outside, {"a": "b"}),
     ]
     for forbidden in attempts:
@@ -329,7 +328,7 @@ def test_annotations_come_with_the_list(conjur: Conjur, writer: ConjurWriter, mo
     monkeypatch.setattr(conjur_writer, "PAGE", 2)
     folder = f"{conjur.branch}/{unique('keys')}"
     notes = {"created": "2026-11-21", 'q"uote\n': "a: 'b'\u2028#c \\ ü"}
-    writer.create(f"{folder}/a", "x", notes)
+    writer.declare(f"{folder}/a", notes)
     for path in (f"{folder}/b", f"{folder}/c", f"{folder}-alike/d"):
         writer.write(path, "x")
     assert writer.list(folder) == [(f"{folder}/a", notes), (f"{folder}/b", {}), (f"{folder}/c", {})]
@@ -337,15 +336,16 @@ def test_annotations_come_with_the_list(conjur: Conjur, writer: ConjurWriter, mo
 
 
 def test_annotations_can_be_changed(conjur: Conjur, writer: ConjurWriter) -> None:
-    """Some, while the others stay, and so does the value; a `create` again renews both."""
+    """Some, while the others stay, and so does the value; to declare it again changes none that is there."""
     path = f"{conjur.branch}/{unique('key')}"
-    writer.create(path, "one", {"a": "1", "b": "1"})
+    writer.declare(path, {"a": "1", "b": "1"})
+    writer.write(path, "one")
     writer.annotate(path, {"b": "2", "c": "3"})
     assert writer.annotations(path) == {"a": "1", "b": "2", "c": "3"}
     assert conjur.get(path) == b"one"
-    writer.create(path, "two", {"a": "4"})
-    assert writer.annotations(path) == {"a": "4", "b": "2", "c": "3"}
-    assert conjur.get(path) == b"two"
+    writer.declare(path, {"a": "4"})
+    assert writer.annotations(path) == {"a": "1", "b": "2", "c": "3"}
+    assert conjur.get(path) == b"one"
 
 
 def test_annotations_of_another_policy_are_not_silently_left(conjur: Conjur) -> None:
@@ -387,7 +387,7 @@ def test_with_it_the_service_can_do_its_work(conjur: Conjur) -> None:
     assert loaded(settings) == {"url": "url", "b": "b c", "c": "referred/to"}
 
     writer, path = get_conjur_writer(settings), f"{folder}/keys/k"
-    writer.create(path, "v", {"a": "1"})
+    writer.declare(path, {"a": "1"})
     writer.write(path, "w")
     writer.annotate(path, {"a": "2"})
     assert writer.list(f"{folder}/keys") == [(path, {"a": "2"})]

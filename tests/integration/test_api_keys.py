@@ -10,11 +10,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.api_keys import ApiKeys, KeyRecord, digest_of
-from app.backends.vault_key_shelf import INDEX, VaultKeyShelf, marker_of
+from app.api_keys import ApiKeys
+from app.backends.vault_key_shelf import INDEX, VaultKeyShelf
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import Settings, VaultSettings
 from app.errors import ApiKeyExists, LostRace, PermissionDenied, VaultError
+from app.key_records import KeyRecord, digest_of, marker_of
 from app.main import create_app
 from app.vault import close_sessions, get_session
 from infrastructure.faulty_proxy import Fault, FaultyProxy

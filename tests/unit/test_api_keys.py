@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api_keys import KeyIndex, KeyRecord, digest_of
-from app.backends.vault_key_shelf import marker_of, record_of
+from app.api_keys import KeyIndex
+from app.key_records import KeyRecord, digest_of, marker_of, record_of
 
 
 def record(name: str, key: str = "", created: int = 1, until: int | None = None, tag: str = "") -> KeyRecord:
