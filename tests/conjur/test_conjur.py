@@ -23,7 +23,8 @@ from app.errors import (
     UnexpectedAnswer,
     VaultError,
 )
-from app.vault import load_vault_secrets
+from app.references import parse_reference
+from app.vault import load_vault_secrets, read_reference
 from app.vault_sessions import get_conjur_session
 from tests.conjur.support import Conjur
 from tests.support import unique
@@ -165,6 +166,21 @@ def test_defaults_count_where_conjur_says_404_and_nowhere_else(conjur: Conjur) -
     assert loaded(conjur.settings(login, secrets)) == {"a": "d"}
     with pytest.raises(PermissionDenied):
         loaded(conjur.settings(login, {"a": f"{{vault://conjur/{forbidden}?default=d}}"}))
+
+
+def test_one_reference_can_be_read_by_itself(conjur: Conjur) -> None:
+    """As the command line does."""
+    variable = conjur.variable("one")
+    conjur.set(variable, "two")
+    settings = conjur.settings()
+
+    def read(ending: str, path: str = variable) -> Any:
+        return read_reference(parse_reference(f"{{vault://conjur/{path}{ending}}}"), settings)
+
+    assert [read(ending) for ending in ("", "#1")] == [("two", None), ("one", 1)]
+    assert [read(ending, "no/where") for ending in ("?default=d", "?optional=true")] == [("d", None), (None, None)]
+    with pytest.raises(PathMissing, match="no/where"):
+        read("", "no/where")
 
 
 def test_the_report_names_every_culprit(conjur: Conjur) -> None:

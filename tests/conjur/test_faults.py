@@ -19,6 +19,7 @@ from app.conjur import read_conjur
 from app.conjur_login import MARGIN
 from app.conjur_session import ConjurSession
 from app.errors import (
+    BadRequest,
     LoginRefused,
     PolicyConflict,
     ServerFault,
@@ -387,6 +388,29 @@ def test_what_fails_for_one_variable_does_not_keep_the_others(standin: StandIn, 
     session.close()
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Variable 'x' not found\n in account", "Variable 'x' not found in account."),
+        ("long " * 100, "Conjur does not accept the policy: " + ("long " * 60)[:300] + "…."),
+    ],
+    ids=["short", "long"],
+)
+def test_what_conjur_says_of_a_policy_is_passed_on(standin: StandIn, own: Conjur, message: str, shown: str) -> None:
+    """In one line of bearable length: a policy holds no values. What it says of anything else is not."""
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")))
+    standin.fail_next(422, path="/policies", answer=wire.error(422, "policy_invalid", message))
+    with pytest.raises(BadRequest) as caught:
+        writer.write(path := f"{own.branch}/{unique('x')}", "y")
+    assert caught.value.subject == f"default:variable:{path}"
+    assert shown in f"{caught.value.cause}."
+    standin.fail_next(422, path="/secrets", answer=wire.error(422, "argument_error", "canary"))
+    with pytest.raises(BadRequest, match="Conjur does not accept this") as caught:
+        writer.write(path, "y")
+    assert "canary" not in str(caught.value)
+    session.close()
+
+
 # --- answers that are not Conjur's ---
 
 
@@ -418,6 +442,13 @@ def test_a_page_is_never_taken_for_an_answer(standin: StandIn, own: Conjur, path
             attempt()
         assert "canary" not in str(caught.value)
     session.close()
+
+
+def test_a_route_that_conjur_does_not_have_is_told_from_a_variable(standin: StandIn, own: Conjur) -> None:
+    """Its 404 has no body then."""
+    standin.fail_next(404, path="/secrets")
+    with pytest.raises(UnexpectedAnswer, match="there is no such route"):
+        ConjurVariables(get_conjur_session(own.settings())).read("x")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b"[]", b'{"payload": "canary"}', b'"canary"', b"\xff\xfe"])
@@ -541,6 +572,24 @@ def test_a_rotated_pair_is_picked_up(secure: StandIn, authority: Authority, tmp_
         writer.list()
     put(authority)
     assert writer.list() == []
+
+
+def test_a_ca_that_changes_is_picked_up(authority: Authority, tmp_path: Path) -> None:
+    """The call that meets the new certificate reads the CA anew, and succeeds."""
+    new, ca = Authority(tmp_path / "new"), tmp_path / "ca.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("conjur"))
+    ca.write_bytes(authority.file.read_bytes())
+    with StandIn(tls=context) as standin:
+        writer = ConjurWriter(get_conjur_session(secured(standin, cert_file=ca)))
+        assert writer.list() == []
+        standin.stop()
+        context.load_cert_chain(*new.issue("conjur"))
+        standin.start()
+        with pytest.raises(VaultTLSFailed, match="CONJUR_APPLIANCE_URL"):
+            writer.list()
+        ca.write_bytes(new.file.read_bytes())
+        assert writer.list() == []
 
 
 @pytest.mark.parametrize(
