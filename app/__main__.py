@@ -61,7 +61,9 @@ SecretPath = Annotated[str, typer.Argument(help="A path below the mount point.",
 Pairs = Annotated[
     list[str], typer.Argument(help="key=value, key=@file, or key=- for standard input; files are taken as they are.")
 ]
-VaultName = Annotated[str, typer.Option("--vault", help="Which of the configured Vaults, or conjur.")]
+VaultName = Annotated[
+    str | None, typer.Option("--vault", help="Which of the configured Vaults, or conjur; default: what is enabled.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Versions = Annotated[list[int], typer.Option("--version", min=1, help="May be given several times.")]
 
@@ -95,7 +97,7 @@ def put(
     path: SecretPath,
     pairs: Pairs,
     cas: Annotated[int | None, typer.Option(min=0, help="Only if this is the current version; 0: none yet.")] = None,
-    vault: VaultName = MAIN_VAULT,
+    vault: VaultName = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -108,7 +110,7 @@ def patch(
     path: SecretPath,
     pairs: Annotated[list[str] | None, typer.Argument(help="As for put.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="A key to be removed; may be given several times.")] = None,
-    vault: VaultName = MAIN_VAULT,
+    vault: VaultName = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -120,13 +122,13 @@ def patch(
 
 
 @cli.command()
-def delete(path: SecretPath, vault: VaultName = MAIN_VAULT) -> None:
+def delete(path: SecretPath, vault: VaultName = None) -> None:
     """Delete the latest version of a secret; undelete brings it back."""
     _writer(vault).delete(path)
 
 
 @cli.command()
-def undelete(path: SecretPath, version: Versions, vault: VaultName = MAIN_VAULT) -> None:
+def undelete(path: SecretPath, version: Versions, vault: VaultName = None) -> None:
     """Bring deleted versions back."""
     _writer(vault).undelete(path, version)
 
@@ -134,7 +136,7 @@ def undelete(path: SecretPath, version: Versions, vault: VaultName = MAIN_VAULT)
 @cli.command("list")
 def list_names(
     path: Annotated[str, typer.Argument(help="A folder; without it, the mount point.")] = "",
-    vault: VaultName = MAIN_VAULT,
+    vault: VaultName = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -148,7 +150,7 @@ def list_names(
 
 
 @cli.command()
-def versions(path: SecretPath, vault: VaultName = MAIN_VAULT, *, as_json: AsJson = False) -> None:
+def versions(path: SecretPath, vault: VaultName = None, *, as_json: AsJson = False) -> None:
     """Show which versions of a secret there are; never their values."""
     found = _writer(vault).metadata(path).get("versions", {})
     if as_json:
@@ -162,18 +164,25 @@ def versions(path: SecretPath, vault: VaultName = MAIN_VAULT, *, as_json: AsJson
 
 
 @cli.command()
-def policy(vault: VaultName = MAIN_VAULT) -> None:
-    """Print the least-privilege policy for all that the settings declare, for `vault policy write`.
+def policy(vault: VaultName = None) -> None:
+    """Print the least-privilege policy for all that the settings declare.
 
-    With --vault conjur, for `conjur policy load -b root -f`.
+    For `vault policy write`, or for `conjur policy load -b root -f`.
     """
-    settings = get_settings()
-    typer.echo(conjur_policy(settings) if vault == CONJUR else vault_policy(settings, vault), nl=False)
+    settings, name = get_settings(), _chosen(vault)
+    typer.echo(conjur_policy(settings) if name == CONJUR else vault_policy(settings, name), nl=False)
 
 
-def _writer(vault: str) -> Any:
+def _writer(vault: str | None) -> Any:
     """Return what changes secrets there; in Conjur a path is a folder of variables, one for each key."""
-    return ConjurFolders(get_conjur_writer()) if vault == CONJUR else get_writer(vault)
+    name = _chosen(vault)
+    return ConjurFolders(get_conjur_writer()) if name == CONJUR else get_writer(name)
+
+
+def _chosen(vault: str | None) -> str:
+    settings = get_settings()
+    only_conjur = settings.conjur.enabled and not settings.vault.enabled
+    return vault or (CONJUR if only_conjur else MAIN_VAULT)
 
 
 def _values(pairs: Sequence[str]) -> dict[str, str]:

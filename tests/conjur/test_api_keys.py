@@ -203,6 +203,7 @@ def test_the_command_line_knows_conjur(
         code, out, err = run(*impossible, *conjur)
         assert (code, out, "not possible in Conjur" in err) == (1, "", True)
     assert run("policy", *conjur)[1].startswith("- !")
+    assert run("policy")[1] == run("policy", *conjur)[1]  # Vault is not enabled
 
 
 def test_a_prefix_outside_the_branch_is_refused(standin: Conjur) -> None:
