@@ -18,9 +18,10 @@ import requests
 
 from app.auth_methods.protocol import credential
 from app.config import SERVICE_ACCOUNT_TOKEN
-from app.config_conjur import ConjurSettings
+from app.config_conjur import CONJUR, ConjurSettings
 from app.conjur_errors import not_conjur, refusal
 from app.errors import LoginRefused
+from app.vault_calls import conjur_operation
 from app.vault_errors import network_errors
 from app.vault_http import TLSFiles, open_connections
 
@@ -60,7 +61,7 @@ def log_in(settings: ConjurSettings, timeout: float, now: float, instead_of: Con
 
     `instead_of` is the login to be replaced: a token file that still holds its token does not help if that has expired.
     """
-    http = open_connections(settings.appliance_url or "", _tls_files(settings))
+    http = open_connections(settings.appliance_url or "", _tls_files(settings), CONJUR, conjur_operation)
     try:
         if settings.authn_token_file is None:
             token = _authenticate(settings, http, timeout)

@@ -7,12 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from app.logging_config import get_logger, where_raised
 
 Kind = Literal["login", "renewal", "load", "rotation", "refused", "rebuilt"]
 Outcome = Literal["ok", "failed"]
+
+T = TypeVar("T")
 
 KEPT = 200  # events
 
@@ -30,31 +32,42 @@ class Event:
     detail: str = ""  # for people; holds no value
 
 
-class Journal:
-    """The latest events, and listeners that are told of each; safe for many threads."""
+class Listeners(Generic[T]):
+    """Those who want to hear of each event of a kind; safe for many threads."""
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=KEPT)
-        self._listeners: list[Callable[[Event], None]] = []
+        self._listeners: list[Callable[[T], None]] = []
 
-    def note(self, kind: Kind, source: str, outcome: Outcome = "ok", detail: str = "") -> None:
-        """Remember an event, and tell the listeners; one that fails harms nobody."""
-        event = Event(time.time(), kind, source, outcome, detail)
-        self._events.append(event)
+    def tell(self, event: T) -> None:
+        """Call each listener, in this thread; one that fails harms nobody."""
         for listener in tuple(self._listeners):
             try:
                 listener(event)
             except Exception as error:  # noqa: BLE001
-                log.error("journal_listener_failed", **where_raised(error))  # noqa: TRY400 - no messages
+                log.error("listener_failed", **where_raised(error))  # noqa: TRY400 - no messages
+
+    def subscribe(self, listener: Callable[[T], None]) -> Callable[[], None]:
+        """Have `listener` called with each event, in the thread that tells of it; return what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+
+class Journal(Listeners[Event]):
+    """The latest events, and listeners that are told of each; safe for many threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: deque[Event] = deque(maxlen=KEPT)
+
+    def note(self, kind: Kind, source: str, outcome: Outcome = "ok", detail: str = "") -> None:
+        """Remember an event, and tell the listeners."""
+        event = Event(time.time(), kind, source, outcome, detail)
+        self._events.append(event)
+        self.tell(event)
 
     def events(self) -> tuple[Event, ...]:
         """Return the latest events, oldest first."""
         return tuple(self._events)
-
-    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Have `listener` called with each event, in the thread that made the note; return what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
 
 
 journal = Journal()  # the process's

@@ -18,7 +18,8 @@ from app.conjur import read_conjur
 from app.errors import BadSettings
 from app.key_storage import index_keepers, open_api_keys
 from app.logging_config import configure_logging
-from app.observability import ObserveRequests, PlainStartFailure
+from app.metrics import install_metrics
+from app.observability import PlainStartFailure
 from app.refresh import Keeper, Refresher
 from app.resolution import local_overrides
 from app.rotating import Rotating
@@ -36,7 +37,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the secrets, keep them fresh while the service runs, and give the token back at the end."""
     settings: Settings = app.state.settings
     try:
-        async with app.state.refresher.running(fail_fast=settings.vault.fail_fast):
+        async with app.state.metrics.counting(), app.state.refresher.running(fail_fast=settings.vault.fail_fast):
             with after_writes(app.state.refresher.catch_up):
                 yield
     finally:
@@ -66,7 +67,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.refresher = vault_refresher(settings, store, app.state.rotating, more)
 
     install_problems(app)
-    for middleware in (LimitBody, ObserveRequests, PlainStartFailure):  # the last one is the outermost
+    observing = install_metrics(app, settings, app.state.refresher)
+    for middleware in (LimitBody, observing, PlainStartFailure):  # the last one is the outermost
         app.add_middleware(middleware)
     for routes in (home, health, tokens, api_keys, status):
         app.include_router(routes.router)

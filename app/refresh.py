@@ -62,10 +62,10 @@ class Keeper:
     ) -> None:
         self.source = source
         self.fault: BlueprintError | None = None  # why the last round failed; None if it did not
+        self.max_staleness = max_staleness if interval else 0.0  # seconds; 0: what is held counts for ever
         self._load = load
         self._store = store
         self._interval = interval
-        self._max_staleness = max_staleness
         self._clock = clock
         self._jitter = jitter
         self._one_at_a_time = threading.Lock()
@@ -117,7 +117,7 @@ class Keeper:
     @property
     def is_stale(self) -> bool:
         """Whether what is held is older than it may be."""
-        return bool(self._interval and self._max_staleness and (self.age or 0.0) > self._max_staleness)
+        return bool(self.max_staleness and (self.age or 0.0) > self.max_staleness)
 
     def _fail(self, error: BlueprintError, kind: Literal["refused", "load"] = "load") -> None:
         self._failures += 1

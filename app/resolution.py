@@ -41,8 +41,8 @@ def resolve(
             yield error
         else:
             first = answer_to(references[0])
-            version = first.version if isinstance(first, Secret) else None
-            yield Secret(f"SECRET_{entry.upper()}", {entry: value}, version, explicit=True)
+            version, created_at = (first.version, first.created_at) if isinstance(first, Secret) else (None, None)
+            yield Secret(f"SECRET_{entry.upper()}", {entry: value}, version, created_at, explicit=True)
 
 
 def value_of(reference: Reference, answer: Secret | VaultError, pick: Pick) -> Any:

@@ -1,7 +1,9 @@
 """How do requests get to Vault? Keep-alive connections, one TLS context, a few repetitions, and no way round TLS."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,8 +15,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ReadTimeoutError
 from urllib3.util import Retry
 
-from app.config import VaultSettings
+from app.config import MAIN_VAULT, VaultSettings
 from app.errors import VaultTLSFailed
+from app.vault_calls import vault_operation, watched
 
 POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
 
@@ -61,11 +64,27 @@ class _Session(requests.Session):
 
 
 class _Transport(HTTPAdapter):
-    """Gives every connection the same TLS context: building one costs 15 to 30 ms, and connections come and go."""
+    """Gives every connection the same TLS context: building one costs 15 to 30 ms, and connections come and go.
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
+    Every request passes here, so here each is watched; `operation_of` names what one asks, by its method and path.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, source: str, operation_of: Callable[[str, str], str]) -> None:
         self._context = context
+        self._source = source
+        self._operation_of = operation_of
         super().__init__(pool_maxsize=POOL_SIZE, max_retries=RETRIES)
+
+    def send(self, request: requests.PreparedRequest, stream: bool = False, **more: Any) -> requests.Response:  # type: ignore[override]  # noqa: FBT001, FBT002 - requests calls it
+        """Send a request, with its repetitions; an answer that breaks off in the middle has not come."""
+        with watched(
+            self._source, self._operation_of(request.method or "", request.path_url), str(request.url)
+        ) as call:
+            response = super().send(request, stream, **more)
+            if not stream:
+                _ = response.content  # reads it
+            call.answered(response.status_code)
+        return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
@@ -93,18 +112,24 @@ class TLSFiles:
     variables: tuple[str, str] = ("VAULT_CACERT", "VAULT_CLIENT_CERT")
 
 
-def open_http(settings: VaultSettings) -> requests.Session:
-    """Return connections to Vault."""
-    return open_connections(settings.url, TLSFiles(settings.cacert, settings.client_cert, settings.client_key))
+def open_http(settings: VaultSettings, source: str = MAIN_VAULT) -> requests.Session:
+    """Return connections to Vault; `source` is what the metrics and spans call it."""
+    files = TLSFiles(settings.cacert, settings.client_cert, settings.client_key)
+    return open_connections(settings.url, files, source, partial(vault_operation, quoted(settings.mount_point)))
 
 
-def open_connections(url: str, files: TLSFiles) -> requests.Session:
-    """Return a session of keep-alive connections, with a TLS context of its own, built from what the files say now."""
+def open_connections(
+    url: str, files: TLSFiles, source: str, operation_of: Callable[[str, str], str]
+) -> requests.Session:
+    """Return a session of keep-alive connections, with a TLS context of its own, built from what the files say now.
+
+    `source` and `operation_of(method, path)` are what the metrics and spans call this server, and what is asked of it.
+    """
     session = _Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
     context = _tls_context(files) if url.startswith("https://") else None
-    session.mount("https://", _Transport(context))
-    session.mount("http://", _Transport(None))
+    session.mount("https://", _Transport(context, source, operation_of))
+    session.mount("http://", _Transport(None, source, operation_of))
     return session
 
 

@@ -1,12 +1,13 @@
 """What is one login? A token with the connections that it travels over, from the login to the revocation."""
 
+import math
 from dataclasses import dataclass
 
 import hvac
 import requests
 
 from app.auth_methods import Auth, AuthMethod
-from app.config import VaultSettings
+from app.config import MAIN_VAULT, VaultSettings
 from app.errors import BadRequest, LoginRefused, PathMissing, PermissionDenied, VaultError
 from app.logging_config import get_logger
 from app.vault_errors import data_of, vault_errors
@@ -36,6 +37,20 @@ class Login:
         used_up = 0 < self.auth.num_uses <= self.uses + 1  # the last use is kept for the revocation
         return self.auth.obtained and self.uses > 0 and (expired or used_up)
 
+    @property
+    def lifetime(self) -> float | None:
+        """How long the token was to live when it was obtained or renewed, in seconds; 0: for ever; None: unknown."""
+        return self.auth.lease_duration
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long the token will live: infinity if it does not expire, None if nobody has said."""
+        ttl = self.auth.lease_duration
+        if self.dead:
+            return 0.0
+        if not ttl:
+            return None if ttl is None else math.inf
+        return max(0.0, self.since + ttl - now)
+
     def is_dead(self) -> bool:
         """Ask Vault whether it still knows the token (`GET auth/token/lookup-self`).
 
@@ -49,15 +64,18 @@ class Login:
         return False
 
 
-def log_in(settings: VaultSettings, method: AuthMethod, now: float, instead_of: Login | None) -> Login:
+def log_in(
+    settings: VaultSettings, method: AuthMethod, now: float, instead_of: Login | None, source: str = MAIN_VAULT
+) -> Login:
     """Log in, over connections of its own; raise `LoginRefused` or another `VaultError`.
 
-    `instead_of` is the login to be replaced: the same token again is no replacement for it.
+    `instead_of` is the login to be replaced: the same token again is no replacement for it. `source` is the Vault's
+    name.
     """
     namespace = settings.login_namespace or settings.namespace
     where = f"auth method {settings.auth_method} at auth/{settings.login_mount_point}"
     where += f" in namespace {namespace}" if namespace else ""
-    http = open_http(settings)
+    http = open_http(settings, source)
     try:
         with vault_errors(settings.url, where):
             auth = method.login(vault_client(settings, http, namespace=namespace))

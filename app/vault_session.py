@@ -86,6 +86,11 @@ class VaultSession:
         """Return the login in force, without making one."""
         return self._logins.current
 
+    def time_left(self) -> float | None:
+        """Return the seconds until the token expires, infinity if it never does; None if nobody knows."""
+        login = self.current()
+        return None if login is None else login.seconds_left(self.clock())
+
     def renew(self, login: Login) -> float:
         """Prolong the token's life (`POST auth/token/renew-self`); return its new TTL in seconds."""
         with vault_errors(self.settings.url, "auth/token/renew-self"):
@@ -140,7 +145,7 @@ class VaultSession:
 
     def _log_in(self, instead_of: Login | None) -> Login:
         try:
-            login = log_in(self.settings, self._method, self.clock(), instead_of)
+            login = log_in(self.settings, self._method, self.clock(), instead_of, self.name)
         except BaseException as error:
             log.warning("login_failed", method=self.settings.auth_method, error=type(error).__name__)
             journal.note("login", self.name, "failed", type(error).__name__)

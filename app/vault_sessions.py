@@ -36,6 +36,14 @@ def get_conjur_session(settings: Settings) -> ConjurSession:
         return _conjur_sessions[key]
 
 
+def held_sessions(settings: Settings) -> dict[str, VaultSession | ConjurSession]:
+    """Return the sessions that there are, by the names of their Vaults; makes none."""
+    vaults = {MAIN_VAULT: settings.vault, **settings.vaults}
+    held = {name: _sessions[vault] for name, vault in vaults.items() if vault in _sessions}
+    conjur = _conjur_sessions.get((settings.conjur, settings.vault))
+    return {**held, CONJUR: conjur} if conjur else {**held}
+
+
 def close_sessions() -> None:
     """Revoke the tokens that this process obtained; the next use logs in again."""
     with _sessions_lock:
