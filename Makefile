@@ -71,10 +71,11 @@ bench: $(STAMP) ## measure what the design promises about speed, as ratios
 ##@ House keeping
 lock: $(STAMP) ## renew the hash-pinned requirements from pyproject.toml
 	@test -n '$(UV)' || { echo 'error: `make lock` needs uv'; exit 1; }
-	@cd requirements && for set in 'runtime' 'dev --group ../pyproject.toml:dev' 'uv --group ../pyproject.toml:uv'; do set -- $$set; \
-	  source=../pyproject.toml; [ $$1 = uv ] && source=; \
+	@cd requirements && for set in runtime 'tracing --extra tracing' 'dev --group ../pyproject.toml:dev --extra tracing' \
+	  'uv --group ../pyproject.toml:uv'; do set -- $$set; name=$$1; shift; \
+	  source=../pyproject.toml; [ $$name = uv ] && source=; \
 	  $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --custom-compile-command 'make lock' --output-file $$1.txt $$source $$2 $$3; done
+	    --custom-compile-command 'make lock' --output-file $$name.txt $$source "$$@"; done
 
 clean: ## remove what was made here: the environment, caches and the dev servers' files
 	@if [ -x $(BIN)/python ]; then for server in vault conjur; do $(BIN)/python -m infrastructure.dev_$$server down; done; fi
