@@ -53,11 +53,12 @@ test: $(STAMP) ## run all tests, with the servers that they need (ARGS='-k login
 	@$(BIN)/python -m coverage erase
 	@VAULT_TOKEN=junk-from-the-shell $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
-check: $(STAMP) ## check format, lint, types and layers
+check: $(STAMP) ## check format, lint, types and layers, and that no file holds a credential
 	@$(BIN)/ruff format --quiet --check . || { echo 'format: run `make format`'; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(BIN)/python -m pytest -q tests/test_no_secrets.py > $(VENV)/secrets.log || { cat $(VENV)/secrets.log; exit 1; }
 
 format: $(STAMP) ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
