@@ -167,6 +167,7 @@ class Refresher:
         With `fail_fast`, raises what stands in the way of a complete start.
         """
         self._loop = asyncio.get_running_loop()
+        self._running = self._next = None  # those of an earlier start belong to an event loop that is gone
         await self.refresh()
         if fail_fast:
             self.raise_fault()

@@ -277,3 +277,17 @@ def test_the_rounds_and_the_upkeep_go_on_until_the_end_whatever_happens() -> Non
         return ticks
 
     assert asyncio.run(run()) >= 2
+
+
+def test_a_service_that_has_ended_can_be_started_again() -> None:
+    """In another event loop, as tests do and a server that reloads."""
+    _, store, keeper = keeper_of(SECRETS)
+    refresher = Refresher(store, [keeper])
+
+    async def run() -> None:
+        async with refresher.running(fail_fast=True):
+            pass
+
+    for _ in range(2):
+        asyncio.run(run())
+    assert store == SECRETS
