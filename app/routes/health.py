@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from app.errors import SecretsIncomplete
+from app.readiness import readiness
 from app.routes.dependencies import TheRefresher
 from app.routes.problems import RETRY_AFTER, problem, responses
 
@@ -30,16 +30,7 @@ async def ready(refresher: TheRefresher) -> Health | JSONResponse:
 
     An outage, or a rotation that was refused, is a warning as long as good secrets are held.
     """
-    faults = [str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None]
-    gaps = [str(SecretsIncomplete(refresher.store.problems))] if refresher.store.problems else []
-    stale = [
-        f"the secrets from {keeper.source} were last confirmed {keeper.age:.0f} s ago, longer than VAULT_MAX_STALENESS"
-        for keeper in refresher.keepers
-        if keeper.is_stale
-    ]
-    failed = [each for each in refresher.rotating.values() if each.fault]
-    unbuilt = [f"{each.name}: could not be built ({each.fault})" for each in failed if not each.is_built]
-    if gaps or stale or unbuilt:
-        return problem(503, " | ".join([*faults, *stale, *gaps, *unbuilt]), {"Retry-After": str(RETRY_AFTER)})
-    kept = [f"{each.name}: the new one failed ({each.fault}), the old one stays" for each in failed]
-    return Health(status="ready", warnings=faults + kept)
+    found = readiness(refresher)
+    if not found.is_ready:
+        return problem(503, " | ".join(found.findings), {"Retry-After": str(RETRY_AFTER)})
+    return Health(status="ready", warnings=list(found.findings))
