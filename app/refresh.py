@@ -63,6 +63,8 @@ class Keeper:
         self.source = source
         self.fault: BlueprintError | None = None  # why the last round failed; None if it did not
         self.max_staleness = max_staleness if interval else 0.0  # seconds; 0: what is held counts for ever
+        self.failures = 0  # in a row
+        self.rotated: dict[tuple[str, str], float] = {}  # when a path's key last changed, in seconds since 1970
         self._load = load
         self._store = store
         self._interval = interval
@@ -70,8 +72,8 @@ class Keeper:
         self._jitter = jitter
         self._one_at_a_time = threading.Lock()
         self._confirmed: float | None = None  # when Vault last said what is held
-        self._due: float | None = None  # when the next round is planned; None before the first good one
-        self._failures = 0
+        self._due: float | None = None  # the next beat of the interval; None before the first good round
+        self._planned: float | None = None  # when the next round is, be it on the beat or sooner after a failure
 
     def round(self) -> tuple[Change, ...]:
         """Load, check and swap in; return what changed. A failure is kept in `fault`, and what is held stays."""
@@ -92,8 +94,13 @@ class Keeper:
 
     def pause(self) -> float | None:
         """Return how many seconds to wait before the next round; None: no further round is wanted."""
-        if self._failures:
-            pause = pause_after(self._failures, self._jitter)
+        pause = self._pause()
+        self._planned = None if pause is None else self._clock() + pause
+        return pause
+
+    def _pause(self) -> float | None:
+        if self.failures:
+            pause = pause_after(self.failures, self._jitter)
             return min(pause, self._interval) if self._interval else pause
         if self._store.problems:
             pause = self._jitter(LONGEST_PAUSE / 2, LONGEST_PAUSE)
@@ -119,19 +126,25 @@ class Keeper:
         """Whether what is held is older than it may be."""
         return bool(self.max_staleness and (self.age or 0.0) > self.max_staleness)
 
+    @property
+    def next_round(self) -> float | None:
+        """In how many seconds the next round is planned; None: none is."""
+        return None if self._planned is None else max(self._planned - self._clock(), 0.0)
+
     def _fail(self, error: BlueprintError, kind: Literal["refused", "load"] = "load") -> None:
-        self._failures += 1
+        self.failures += 1
         self.fault = error
         journal.note(kind, self.source, "failed", type(error).__name__)
 
     def _succeed(self, changes: tuple[Change, ...]) -> None:
         first = self._confirmed is None
-        healed, self.fault, self._failures, self._confirmed = self.fault is not None, None, 0, self._clock()
+        healed, self.fault, self.failures, self._confirmed = self.fault is not None, None, 0, self._clock()
         if first:
             log.info("vault_secrets_loaded", source=self.source, **self._store.describe())
             journal.note("load", self.source)
             return
         for change in changes:
+            self.rotated |= dict.fromkeys(((change.path, key) for key in change.keys), time.time())
             log.info("vault_secrets_rotated", source=self.source, **change.describe())
             journal.note("rotation", self.source, detail=f"{change.path}: {', '.join(change.keys)}")
         if healed:

@@ -58,7 +58,7 @@ class Rotating(Generic[T]):
         """
         self.name = name
         self.fault: str | None = None  # why the last rebuilding failed: the class of the error
-        self._needs = needs
+        self.needs = needs
         self._build = build
         self._check = check
         self._close = close
@@ -92,9 +92,9 @@ class Rotating(Generic[T]):
     async def follow(self, secrets: Mapping[str, Any]) -> None:
         """Rebuild the object if its secrets have changed since it was built."""
         async with self._one_at_a_time:
-            if any(name not in secrets for name in self._needs):
+            if any(name not in secrets for name in self.needs):
                 return
-            needed = {name: secrets[name] for name in self._needs}
+            needed = {name: secrets[name] for name in self.needs}
             old = self._held
             if old is not None and old.secrets == needed:
                 self.fault = None

@@ -1,13 +1,16 @@
 """Which sessions does the process have? One, so one login and one token, for each Vault, and for Conjur."""
 
 import atexit
+import math
 import threading
 
 from pydantic import ValidationError
 
+from app.backends.protocol import Connection, TokenLife
 from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings
 from app.config_conjur import CONJUR, ConjurSettings
 from app.conjur_session import ConjurSession
+from app.vault_login import Login
 from app.vault_session import VaultSession
 
 _sessions: dict[VaultSettings, VaultSession] = {}
@@ -42,6 +45,27 @@ def held_sessions(settings: Settings) -> dict[str, VaultSession | ConjurSession]
     held = {name: _sessions[vault] for name, vault in vaults.items() if vault in _sessions}
     conjur = _conjur_sessions.get((settings.conjur, settings.vault))
     return {**held, CONJUR: conjur} if conjur else {**held}
+
+
+def connection(settings: Settings, source: str = MAIN_VAULT) -> Connection:
+    """Return how a source is reached and how long the token in force will live; asks nobody, and logs nobody in."""
+    if source not in {MAIN_VAULT, CONJUR, *settings.vaults}:  # the index of API keys: it is where they are stored
+        source = MAIN_VAULT if settings.vault.enabled else CONJUR
+    if source == CONJUR:
+        conjur = settings.conjur
+        by_jwt = f"authn-jwt/{conjur.authn_jwt_service_id}" if conjur.authn_jwt_service_id else None
+        address, method = conjur.appliance_url or "", by_jwt or ("token file" if conjur.authn_token_file else "API key")
+    else:
+        vault = settings.vaults.get(source, settings.vault)
+        place = "" if vault.login_mount_point == vault.auth_method else f" at auth/{vault.login_mount_point}"
+        address, method = vault.url, f"{vault.auth_method}{place}"
+    session = held_sessions(settings).get(source)
+    login = session.current() if session else None
+    if session is None or login is None:
+        return Connection(address, method)
+    left = session.time_left()
+    renewable = isinstance(login, Login) and login.auth.renewable
+    return Connection(address, method, TokenLife(login.lifetime, None if left == math.inf else left, renewable))
 
 
 def close_sessions() -> None:

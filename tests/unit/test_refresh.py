@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -193,6 +194,37 @@ def test_the_age_is_known_and_bounded() -> None:
     keeper.round()
     assert keeper.age == 0
     assert not keeper.is_stale
+
+
+def test_the_next_round_is_known() -> None:
+    """On the beat, sooner after a failure; none before the first pause, and none where nothing is refreshed."""
+    source, _, keeper = keeper_of(SECRETS)
+    assert keeper.next_round is None
+    keeper.round()
+    pause = keeper.pause()
+    assert keeper.next_round == pause == 150
+    source.now += 200
+    assert keeper.next_round == 0, "it is under way"
+    source.answer = SEALED
+    keeper.round()
+    pause = keeper.pause()
+    assert keeper.next_round == pause
+    assert keeper.failures == 1
+    _, _, once = keeper_of(SECRETS, interval=0)
+    once.round()
+    once.pause()
+    assert once.next_round is None
+
+
+def test_when_a_key_rotated_is_remembered() -> None:
+    """Of each key by itself; the first load is no rotation."""
+    source, _, keeper = keeper_of(SECRETS)
+    keeper.round()
+    assert not keeper.rotated
+    source.answer, source.version = {**SECRETS, "api_key": "other"}, 2
+    keeper.round()
+    assert set(keeper.rotated) == {("path", "api_key")}
+    assert keeper.rotated["path", "api_key"] == pytest.approx(time.time(), abs=5)
 
 
 @pytest.mark.parametrize("bounds", [{"interval": 0.0, "max_staleness": HOUR}, {"interval": 300.0}], ids=str)
