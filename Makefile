@@ -27,7 +27,7 @@ setup: $(STAMP) ## make the virtual environment .venv from the hash-pinned requi
 
 run: vault-up ## serve the app, with a dev Vault that is started and seeded
 	@$(MAKE) --no-print-directory seed
-	@printf '\n  app      http://127.0.0.1:%s\n  docs     http://127.0.0.1:%s/docs\n  health   http://127.0.0.1:%s/health/ready\n' $(PORT) $(PORT) $(PORT)
+	@printf '\n  app      http://127.0.0.1:%s\n  docs     http://127.0.0.1:%s/docs\n  status   http://127.0.0.1:%s/status\n  health   http://127.0.0.1:%s/health/ready\n' $(PORT) $(PORT) $(PORT) $(PORT)
 	@printf '  Vault    $(VAULT)/ui (token dev-token-12345)\n\n'
 	@VAULT_URL=$(VAULT) $(BIN)/uvicorn app.main:app --host 127.0.0.1 --port $(PORT) --no-access-log --no-server-header
 

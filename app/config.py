@@ -200,6 +200,7 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], UpperCase] = "INFO"
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
     third_party_url: Address | None = None
+    status_page: bool | None = None  # None: in development only
     vault: VaultSettings = VaultSettings()
     conjur: ConjurSettings = ConjurSettings()
     vaults: dict[Annotated[str, AfterValidator(_is_free)], NamedVaultSettings] = Field(default_factory=dict)

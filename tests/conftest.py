@@ -34,7 +34,7 @@ Servers = Callable[[str], Vault]
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Hide the developer's variables and `.env`, leave a token that must never be used, and forget sessions."""
     for name in list(os.environ):
-        if name.startswith(("VAULT_", "VAULTS__", "SECRET_", "CONJUR_", "LOG_")) or name == "ENVIRONMENT":
+        if name.startswith(("VAULT_", "VAULTS__", "SECRET_", "CONJUR_", "LOG_", "STATUS_")) or name == "ENVIRONMENT":
             monkeypatch.delenv(name)
     monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-shell")
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.encoders import ENCODERS_BY_TYPE
-from fastapi.security import APIKeyHeader
+from fastapi.security import APIKeyHeader, HTTPBasic, HTTPBasicCredentials
 
 from app import NAME
 from app.api_keys import ApiKeys
@@ -59,12 +59,12 @@ Secrets = Annotated[Snapshot, Depends(get_snapshot)]
 TheRefresher = Annotated[Refresher, Depends(get_refresher)]
 Keys = Annotated[SigningKeys, Depends(get_signing_keys)]
 ApiKey = Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
+Password = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(realm=NAME, auto_error=False))]
 
 
 async def require_api_key(secrets: Secrets, api_key: ApiKey) -> None:
     """Let pass who sends the secret `api_key` in `X-API-Key`."""
-    # compared as bytes, in constant time: how long it takes must not tell how much of the key is right
-    if not hmac.compare_digest((api_key or "").encode(), secrets["api_key"].encode()):
+    if not _is_api_key(api_key, secrets):
         raise HTTPException(401, "X-API-Key is missing or wrong.", {"WWW-Authenticate": f'APIKey realm="{NAME}"'})
 
 
@@ -96,6 +96,33 @@ async def require_api_key_outside_development(settings: CurrentSettings, secrets
     """Let pass everybody on a developer's machine, and elsewhere who sends the API key."""
     if settings.environment != "development":
         await require_api_key(secrets, api_key)
+
+
+async def require_status_page(settings: CurrentSettings) -> None:
+    """Let pass where the status page is shown: in development, and where `STATUS_PAGE` says so."""
+    shown = settings.environment == "development" if settings.status_page is None else settings.status_page
+    if not shown:
+        raise HTTPException(404, "The status page is switched off; STATUS_PAGE=true shows it to who has the API key.")
+
+
+async def require_person_outside_development(
+    settings: CurrentSettings, secrets: Secrets, api_key: ApiKey, password: Password
+) -> None:
+    """Let pass everybody on a developer's machine, and elsewhere who sends the API key, in the header or as a password.
+
+    A browser cannot send a header of ours, but asks its user for a name (any will do) and a password.
+    """
+    if settings.environment == "development":
+        return
+    sent = api_key or (password.password if password else None)
+    if not _is_api_key(sent, secrets):
+        how = "Send the API key in X-API-Key, or as the password of any user."
+        raise HTTPException(401, how, {"WWW-Authenticate": f'Basic realm="{NAME}", charset="UTF-8"'})
+
+
+def _is_api_key(sent: str | None, secrets: Snapshot) -> bool:
+    """Compare as bytes, in constant time: how long it takes must not tell how much of the key is right."""
+    return hmac.compare_digest((sent or "").encode(), secrets["api_key"].encode())
 
 
 def _refuse_to_encode(secrets: object) -> NoReturn:

@@ -1,14 +1,29 @@
-"""What does the service hold, and how fresh is it?"""
+"""What does the service hold, and how fresh is it? For people, as data, and at once."""
 
+import time
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from app.routes.dependencies import TheRefresher, require_api_key_outside_development
+from app.config import Settings
+from app.journal import journal
+from app.refresh import Refresher
+from app.routes.dependencies import (
+    CurrentSettings,
+    TheRefresher,
+    require_api_key_outside_development,
+    require_person_outside_development,
+    require_status_page,
+)
 from app.routes.problems import responses
+from app.status import Status, collect
+from app.vault_sessions import connection
 
-router = APIRouter(prefix="/status", tags=["status"], dependencies=[Depends(require_api_key_outside_development)])
+router = APIRouter(tags=["status"])
+GUARDS = [Depends(require_status_page), Depends(require_person_outside_development)]  # in this order
 
 
 class Refreshed(BaseModel):
@@ -19,7 +34,31 @@ class Refreshed(BaseModel):
     ages: dict[str, float | None] = Field(description="Seconds since each source last confirmed its secrets.")
 
 
-@router.post("/refresh", responses=responses(401, 503))
+@router.get("/status", response_class=HTMLResponse, dependencies=GUARDS, responses=responses(401, 404, 503))
+def page(refresher: TheRefresher, settings: CurrentSettings) -> HTMLResponse:
+    """Show people the status. A plain `def`: making the page takes its milliseconds, in a worker thread."""
+    from app.routes.status_page import HEADERS, render  # noqa: PLC0415 - a template engine: only when somebody looks
+
+    return HTMLResponse(render(_now(refresher, settings)), headers=HEADERS)
+
+
+@router.get("/status.json", dependencies=GUARDS, responses=responses(401, 404, 503))
+async def data(refresher: TheRefresher, settings: CurrentSettings, response: Response) -> Status:
+    """Return what the status page shows."""
+    response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+    return _now(refresher, settings)
+
+
+def _now(refresher: Refresher, settings: Settings) -> Status:
+    reach = partial(connection, settings)
+    return collect(refresher, reach, journal.events(), settings.environment, time.time())
+
+
+@router.post(
+    "/status/refresh",
+    dependencies=[Depends(require_api_key_outside_development)],
+    responses=responses(401, 503),
+)
 async def refresh(refresher: TheRefresher) -> Refreshed:
     """Read all secrets again now, and say what changed and what went wrong."""
     changes = await refresher.refresh()

@@ -51,6 +51,9 @@ def test_conjur_alone_is_enough(conjur: Conjur, tmp_path: Path) -> None:
         (rotated,) = events(service, "vault_secrets_rotated")
         assert (rotated["source"], rotated["path"], rotated["keys"]) == ("conjur", api_key, ["api_key"])
         assert list(service.post("/status/refresh").json()["ages"]) == ["conjur"]
+        (shown,) = service.get("/status.json").json()["sources"]
+        assert (shown["connection"]["address"], shown["connection"]["method"]) == (conjur.url, "API key")
+        assert 0 < shown["connection"]["token"]["left"] <= shown["connection"]["token"]["ttl"]
     assert "canary" not in service.output
     assert variables["CONJUR_AUTHN_API_KEY"] not in service.output
 

@@ -203,6 +203,11 @@ def test_a_refresh_can_be_asked_for(vault: Vault, path: str, tmp_path: Path) -> 
         vault.write(path, secrets(2))
         change = {"path": path, "old": 1, "new": 2, "keys": ["api_key", "jwt_secret"]}
         assert service.post("/status/refresh").json()["changed"] == [change]
+        shown = service.get("/status.json").json()
+        rotated = {secret["name"]: secret["rotated_at"] is not None for secret in shown["secrets"]}
+        assert rotated == {"api_key": True, "database_url": False, "jwt_secret": True}
+        token = shown["sources"][0]["connection"]["token"]
+        assert 1190 < token["left"] <= token["ttl"] == 1200
         assert accepts(service, secrets(2)["api_key"])
         vault.client.secrets.kv.v2.delete_latest_version_of_secret(path)
         refused = service.post("/status/refresh").json()

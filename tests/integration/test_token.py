@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.config import VaultSettings
+from app.backends.protocol import Connection, TokenLife
+from app.config import Settings, VaultSettings
 from app.errors import (
     LoginRefused,
     PermissionDenied,
@@ -24,6 +25,7 @@ from app.errors import (
 from app.token_life import TokenKeeper
 from app.vault import close_sessions, get_session, read_paths
 from app.vault_session import VaultSession
+from app.vault_sessions import connection
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 from tests.contracts.pki import Authority
 from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
@@ -400,3 +402,25 @@ def test_a_token_in_use_elsewhere_outlives_us(vault: Vault, path: str) -> None:
             assert read(settings) == SECRETS
     close_sessions()
     assert vault.client.auth.token.lookup(token)["data"]["ttl"] > 0
+
+
+def test_people_can_see_how_the_token_lives(vault: Vault, path: str) -> None:
+    """Before the login, with an end, without one, and after Vault has rejected it."""
+    settings = Settings.model_validate({"vault": vault.app_role(path)})
+    assert connection(settings) == Connection(vault.url, "approle")
+    read(settings.vault)
+    life = connection(settings).token
+    assert life is not None
+    assert (life.ttl, life.renewable) == (1200.0, True)
+    assert 1190 < (life.left or 0) <= 1200
+
+    root = Settings.model_validate({"vault": {"enabled": True, "url": vault.url, "token": vault.root_token}})
+    session = get_session(root.vault)
+    session.client()
+    assert connection(root).token == TokenLife(None, None)
+    login = session.current()
+    assert login is not None
+    session.learn(login)
+    assert connection(root).token == TokenLife(0.0, None)
+    login.dead = True
+    assert connection(root).token == TokenLife(0.0, 0.0)
