@@ -1,4 +1,4 @@
-"""Where are issued API keys stored, and what keeps the index of them fresh?"""
+"""Where are issued API keys stored?"""
 
 from app.api_keys import ApiKeys
 from app.backends.conjur_key_shelf import ConjurKeyShelf
@@ -6,7 +6,6 @@ from app.backends.conjur_writer import ConjurWriter
 from app.backends.vault_key_shelf import VaultKeyShelf
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import Settings
-from app.refresh import SPREAD, Keeper
 from app.vault_sessions import get_conjur_session, get_session
 
 
@@ -23,12 +22,3 @@ def open_api_keys(settings: Settings) -> ApiKeys | None:
     if settings.conjur.enabled:
         return ApiKeys(ConjurKeyShelf(lambda: ConjurWriter(get_conjur_session(settings)), vault.write_prefix))
     return None
-
-
-def index_keepers(settings: Settings, api_keys: ApiKeys | None) -> list[Keeper]:
-    """Return what reads the index anew, often enough for a revocation to count within one refresh interval."""
-    if api_keys is None:
-        return []
-    interval = settings.vault.refresh_interval / SPREAD[1]
-    staleness = settings.vault.max_staleness
-    return [Keeper("api-keys", api_keys.load, api_keys.index, interval=interval, max_staleness=staleness)]

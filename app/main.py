@@ -1,11 +1,10 @@
 """How is the service put together? The only place where things are wired."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 from fastapi import FastAPI
 
@@ -14,21 +13,19 @@ from app.app_secrets import AppSecrets
 from app.body_limit import LimitBody
 from app.config import MAIN_VAULT, Settings, get_settings
 from app.config_conjur import CONJUR
-from app.conjur import read_conjur
 from app.errors import BadSettings
-from app.key_storage import index_keepers, open_api_keys
+from app.key_storage import open_api_keys
 from app.logging_config import configure_logging
 from app.metrics import install_metrics
 from app.observability import PlainStartFailure
-from app.refresh import Keeper, Refresher
 from app.resolution import local_overrides
 from app.rotating import Rotating
 from app.routes import api_keys, health, home, status, tokens
 from app.routes.problems import install_problems
 from app.secret_store import SecretStore
 from app.signing_keys import signing_keys_builder
-from app.token_life import TokenKeeper
-from app.vault import close_sessions, get_session, read_vault, recent_values
+from app.sources import refresher_of
+from app.vault import close_sessions, recent_values
 from app.vault_writing import after_writes
 
 
@@ -63,8 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.vault_secrets = store
     app.state.rotating = {signing_keys.name: signing_keys}
     app.state.api_keys = open_api_keys(settings)
-    more = index_keepers(settings, app.state.api_keys)
-    app.state.refresher = vault_refresher(settings, store, app.state.rotating, more)
+    app.state.refresher = refresher_of(settings, store, app.state.rotating, app.state.api_keys)
 
     install_problems(app)
     observing = install_metrics(app, settings, app.state.refresher)
@@ -75,26 +71,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.third_party_url:  # imported only then: an HTTP client takes its time
         import_module("app.third_party").install(app, settings.third_party_url)
     return app
-
-
-def vault_refresher(
-    settings: Settings, store: SecretStore, rotating: Mapping[str, Rotating[Any]], more: Iterable[Keeper] = ()
-) -> Refresher:
-    """Return what keeps the store filled from every Vault that is enabled, and `rotating` in step with the store.
-
-    Each Vault, and Conjur, has a keeper and a token of its own: one that is down neither delays nor breaks the others.
-    """
-    keepers, upkeep = list(more), []
-    for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
-        if vault.enabled:
-            load, bounds = partial(read_vault, settings, name), (vault.refresh_interval, vault.max_staleness)
-            keepers.append(Keeper(name, load, store, interval=bounds[0], max_staleness=bounds[1]))
-            upkeep.append(TokenKeeper(partial(get_session, vault, name)).tick)
-    if settings.conjur.enabled:
-        bounds = settings.vault.refresh_interval, settings.vault.max_staleness
-        load = partial(read_conjur, settings)
-        keepers.append(Keeper(CONJUR, load, store, interval=bounds[0], max_staleness=bounds[1]))
-    return Refresher(store, keepers, rotating, upkeep)
 
 
 app = create_app()
