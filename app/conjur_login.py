@@ -8,7 +8,6 @@ signature cannot be checked here.
 
 import base64
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,10 +55,13 @@ def api_url(settings: ConjurSettings, *segments: str) -> str:
     return "/".join([settings.appliance_url or "", *(quote(segment, safe="") for segment in segments)])
 
 
-def log_in(settings: ConjurSettings, timeout: float, now: float, instead_of: ConjurLogin | None) -> ConjurLogin:
+def log_in(
+    settings: ConjurSettings, timeout: float, now: float, today: float, instead_of: ConjurLogin | None
+) -> ConjurLogin:
     """Log in, over connections of its own; raise `LoginRefused` or another `VaultError`.
 
-    `instead_of` is the login to be replaced: a token file that still holds its token does not help if that has expired.
+    `now` is the time by the session's clock, `today` in seconds since 1970. `instead_of` is the login to be replaced: a
+    token file that still holds its token does not help if Conjur refuses that.
     """
     http = open_connections(settings.appliance_url or "", _tls_files(settings), CONJUR, conjur_operation)
     try:
@@ -68,7 +70,7 @@ def log_in(settings: ConjurSettings, timeout: float, now: float, instead_of: Con
             lifetime = token.expires_at - token.issued_at  # counted from now on: our clock may differ from the server's
         else:
             token = _read_token(settings.authn_token_file)
-            lifetime = token.expires_at - time.time()
+            lifetime = token.expires_at - today
         same = instead_of is not None and instead_of.token == token.encoded
         if settings.authn_token_file is not None and (lifetime <= 0 or (same and instead_of and instead_of.refused)):
             subject = f"CONJUR_AUTHN_TOKEN_FILE={settings.authn_token_file}"

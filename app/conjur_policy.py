@@ -11,6 +11,7 @@ from app.config import Settings
 from app.config_conjur import CONJUR
 from app.references import Reference, references_in
 
+LONGEST_KEY = 1000  # characters; YAML wants a longer one to be marked as a key
 NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -24,7 +25,11 @@ def declare(variable: str, annotations: Mapping[str, str] = NO_ANNOTATIONS) -> s
     """Return the statement that declares a variable, by its id within the branch."""
     if not annotations:
         return f"- !variable {yaml_string(variable)}\n"
-    lines = [f"    {yaml_string(name)}: {yaml_string(value)}\n" for name, value in annotations.items()]
+    pairs = [(yaml_string(name), yaml_string(value)) for name, value in annotations.items()]
+    lines = [
+        f"    {name}: {value}\n" if len(name) <= LONGEST_KEY else f"    ? {name}\n    : {value}\n"
+        for name, value in pairs
+    ]
     return f"- !variable\n  id: {yaml_string(variable)}\n  annotations:\n{''.join(lines)}"
 
 

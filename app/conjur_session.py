@@ -29,12 +29,17 @@ class ConjurSession:
     name = CONJUR
 
     def __init__(
-        self, settings: ConjurSettings, shared: VaultSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ConjurSettings,
+        shared: VaultSettings,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`shared` are the settings that count for Vault and Conjur together."""
         self.settings = settings
         self.shared = shared
         self.clock = clock
+        self._wall_clock = wall_clock
         self.account = settings.account or ""
         self.address = settings.appliance_url or ""
         self._logins = SingleFlight(self._log_in, lambda login: login.http.close(), clock)
@@ -108,7 +113,7 @@ class ConjurSession:
 
     def _log_in(self, instead_of: ConjurLogin | None) -> ConjurLogin:
         try:
-            login = log_in(self.settings, self.shared.timeout, self.clock(), instead_of)
+            login = log_in(self.settings, self.shared.timeout, self.clock(), self._wall_clock(), instead_of)
         except BaseException as error:
             log.warning("login_failed", method="conjur", error=type(error).__name__)
             journal.note("login", self.name, "failed", type(error).__name__)

@@ -205,6 +205,13 @@ def test_the_report_names_every_culprit(conjur: Conjur) -> None:
     assert f"conjur resource permitted-roles {conjur.account}:variable:{unset} execute" in str(caught.value)
 
 
+def test_one_binary_value_is_named_among_others(conjur: Conjur) -> None:
+    """It keeps Conjur from answering for all of them."""
+    good, binary = conjur.variable("canary"), conjur.variable(b"\xff\x00")
+    with pytest.raises(UnexpectedAnswer, match=f"{binary}: its value is binary, not UTF-8 text"):
+        loaded(conjur.settings(variables=f"{good},{binary}"))
+
+
 def test_very_many_variables_are_no_problem(conjur: Conjur) -> None:
     """More than fit into the line of one request."""
     folder = unique("many")

@@ -196,32 +196,44 @@ def test_a_token_serves_to_its_end_while_logins_fail(standin: StandIn, own: Conj
     session.close()
 
 
-def test_a_token_file_is_read_again_when_its_token_nears_its_end(
+def with_token_file(own: Conjur, file: Path) -> Settings:
+    """Put a token into a file, as a sidecar does; return settings that use it."""
+    own.request("GET", "whoami")  # the handle logs in, if it must
+    file.write_bytes(base64.b64decode(own._token))  # noqa: SLF001
+    return own.settings(("admin", ""), authn_api_key=None, authn_token_file=file)
+
+
+def test_a_token_file_is_read_again_when_its_token_nears_its_end(own: Conjur, tmp_path: Path, clock: Clock) -> None:
+    """Once: one that nobody renews serves to its end."""
+    variable, settings = own.variable("x"), with_token_file(own, tmp_path / "token")
+    start = time.time()
+    session = ConjurSession(settings.conjur, settings.vault, clock, lambda: start + clock.time - 1000)
+    held = []
+    for pause in (480 * (1 - MARGIN) + 1, 0, 480 * MARGIN - 5, 0):
+        ConjurVariables(session).read(variable)
+        held.append(session.current())
+        clock.advance(pause)
+    first, again, *later = held
+    assert first is not again
+    assert later == [again, again]
+    clock.advance(10)
+    with pytest.raises(LoginRefused, match="the token in it has expired"):
+        ConjurVariables(session).read(variable)
+    session.close()
+
+
+def test_a_token_file_whose_token_is_refused_must_be_renewed(
     standin: StandIn, own: Conjur, tmp_path: Path, clock: Clock
 ) -> None:
-    """The sidecar has put a fresh one there; one that nobody renews serves to its end, then the file is named."""
+    """The file is named; what it holds then counts."""
     file, variable = tmp_path / "token", own.variable("x")
-
-    def renew() -> None:
-        own.request("GET", "whoami")  # the handle logs in itself, if it must
-        file.write_bytes(base64.b64decode(own._token))  # noqa: SLF001
-
-    renew()
-    settings = own.settings(("admin", ""), authn_api_key=None, authn_token_file=file)
-    variables = ConjurVariables(session := open_session(settings, clock))
+    variables = ConjurVariables(session := open_session(with_token_file(own, file), clock))
     variables.read(variable)
-    first = session.current()
-    clock.advance(480 * (1 - MARGIN) + 5)
-    variables.read(variable)
-    same = session.current()
-    assert same is not first, "it was read again"
-    variables.read(variable)
-    assert session.current() is same, "but not at every call"
     standin.expire_tokens()
     with pytest.raises(LoginRefused, match=f"CONJUR_AUTHN_TOKEN_FILE={file}: Conjur does not accept the token in it"):
         variables.read(variable)
+    with_token_file(own, file)
     clock.advance(LOGIN_PAUSE)
-    renew()
     assert variables.read(variable).data
     session.close()
 
