@@ -212,6 +212,21 @@ def test_one_binary_value_is_named_among_others(conjur: Conjur) -> None:
         loaded(conjur.settings(variables=f"{good},{binary}"))
 
 
+def test_a_variable_that_is_wanted_twice_fails_once(conjur: Conjur) -> None:
+    """Under whatever names."""
+    missing = f"{conjur.branch}/nowhere"
+    with pytest.raises(PathMissing):
+        loaded(conjur.settings(variables=f"a={missing},b={missing}", secrets={"c": f"{{vault://conjur/{missing}}}"}))
+
+
+@pytest.mark.parametrize("path", ["/a", "a/", "a//b"])
+def test_an_id_with_an_empty_segment_is_refused(writer: ConjurWriter, path: str) -> None:
+    """To Conjur's policy a slash in front means another branch, and in its addresses two are one."""
+    for act in (writer.read, writer.delete, writer.annotations, lambda path: writer.write(path, "x")):
+        with pytest.raises(ValueError, match="must not have empty segments"):
+            act(path)
+
+
 def test_very_many_variables_are_no_problem(conjur: Conjur) -> None:
     """More than fit into the line of one request."""
     folder = unique("many")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.backends.conjur import ConjurVariables
+from app.backends.conjur import LONGEST_QUERY, ConjurVariables
 from app.backends.conjur_writer import PATIENCE, ConjurWriter
 from app.config import Settings
 from app.conjur import read_conjur
@@ -293,6 +293,31 @@ def test_several_variables_cost_one_request(standin: StandIn, own: Conjur) -> No
     assert sorted(asked(standin, since=before)) == ["GET secrets"] * 3 + ["login"]
     batches = [call.path for call in standin.requests[before:] if "variable_ids=" in call.path]
     assert [path.count("variable:") for path in batches] == [2]
+
+
+def test_awkward_ids_need_no_second_request(standin: StandIn, own: Conjur) -> None:
+    """In a query a plus would be a blank, and a percent sign half of something else."""
+    folder = unique("awkward")
+    names = ["two words", "a+b", "grüße", "100%2F", 'a"b', "a&b=c", "a?b#c", "a;b", "a:b@c"]
+    ids = {name: own.variable(name, f"{folder}/{name}") for name in names}
+    settings = own.settings(variables=",".join(f"{number}={ids[name]}" for number, name in enumerate(names)))
+    before = len(standin.requests)
+    assert [value for secret in read_conjur(settings) for value in secret.data.values()] == names
+    assert asked(standin, since=before) == ["login", "GET secrets"]
+
+
+def test_a_request_stays_as_short_as_servers_and_proxies_want_it(standin: StandIn, own: Conjur) -> None:
+    """Many variables come in several, each full."""
+    names = [f"{unique('a-name-of-some-length')}/ü ü" for _ in range(200)]
+    own.load("".join(f"- !variable {name}\n" for name in names))
+    for name in names:
+        own.set(f"{own.branch}/{name}", "x")
+    settings = own.settings(variables=",".join(f"{n}={own.branch}/{name}" for n, name in enumerate(names)))
+    before = len(standin.requests)
+    assert len(read_conjur(settings)) == 200
+    lengths = [len(call.path) for call in standin.requests[before:] if "variable_ids" in call.path]
+    assert all(length < LONGEST_QUERY + 50 for length in lengths)
+    assert len(lengths) == len(standin.requests[before:]) - 1 < 10
 
 
 def test_a_failed_batch_is_read_one_by_one_once(standin: StandIn, own: Conjur) -> None:
