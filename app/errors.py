@@ -82,7 +82,9 @@ class SecretsIncomplete(BlueprintError):
 
     def __init__(self, problems: dict[str, str]) -> None:
         listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        super().__init__("declared secrets", listed, "Add or mend them in Vault, or set SECRET_<NAME> in development.")
+        super().__init__(
+            "declared secrets", listed, "Add or mend them in Vault or Conjur; in development, set SECRET_<NAME>."
+        )
         self.problems = problems
 
 
