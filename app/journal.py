@@ -65,6 +65,10 @@ class Journal(Listeners[Event]):
         self._events.append(event)
         self.tell(event)
 
+    def clear(self) -> None:
+        """Forget the events; for tests that share the process."""
+        self._events.clear()
+
     def events(self) -> tuple[Event, ...]:
         """Return the latest events, oldest first."""
         return tuple(self._events)

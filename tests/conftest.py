@@ -16,6 +16,7 @@ import hvac.exceptions
 import pytest
 
 from app.config import Settings
+from app.journal import journal
 from app.vault import close_sessions
 from infrastructure.dev_vault import start_embedded
 from tests.conjur.fixtures import conjur, conjur_servers
@@ -39,6 +40,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
     monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-shell")
     monkeypatch.chdir(tmp_path)
     Settings.settings_clear_cache()
+    journal.clear()
     yield
     close_sessions()
     Settings.settings_clear_cache()
