@@ -144,4 +144,6 @@ def _read_token(file: Path) -> Token:
 def _tls_files(settings: ConjurSettings) -> TLSFiles:
     ca = "CONJUR_CERT_FILE" if settings.ssl_certificate is None else "CONJUR_SSL_CERTIFICATE"
     pair = settings.client_cert, settings.client_key
-    return TLSFiles(settings.cert_file, *pair, settings.ssl_certificate, (ca, "CONJUR_CLIENT_CERT"))
+    return TLSFiles(
+        settings.cert_file, *pair, settings.ssl_certificate, (ca, "CONJUR_CLIENT_CERT", "CONJUR_CLIENT_KEY")
+    )

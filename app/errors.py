@@ -19,6 +19,7 @@
         ├── LoginRefused                   wrong or expired credentials
         │   └── WrappingTokenRefused       a wrapped secret id that was used, has expired or is not what it should be
         ├── PermissionDenied               the token is good, its policies do not allow this
+        │   └── MountUnseen                the token may use nothing at this mount point, if there is one
         ├── AccessRefused            403   VAULT_ACCESS_MODE does not allow it; nothing was sent
         ├── LostRace                 409   somebody else has written a newer version meanwhile
         │   └── PolicyConflict             Conjur is busy with other policy loads
@@ -156,6 +157,10 @@ class WrappingTokenRefused(LoginRefused):
 
 class PermissionDenied(VaultError):
     """The token is good, but its policies do not allow this."""
+
+
+class MountUnseen(PermissionDenied):
+    """The token may use nothing at this mount point, if anything is mounted there: Vault does not tell."""
 
 
 class AccessRefused(VaultError):

@@ -98,7 +98,11 @@ def pick(reference: Reference, data: Mapping[str, Any]) -> Any:
     for step in reference.steps:
         if not isinstance(found, Mapping) or step not in found:
             held = ", ".join(sorted(data)) or "none"
-            raise KeyMissing(reference.text, f"there is no key {reference.key!r}; the keys: {held}", "Check the key.")
+            raise KeyMissing(
+                reference.text,
+                f"there is no key {reference.key!r}; the keys: {held}",
+                "Check the key in this reference.",
+            )
         found = found[step]
     return found
 

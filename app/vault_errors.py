@@ -20,45 +20,21 @@ from app.errors import (
     VaultTLSFailed,
     VaultUnreachable,
 )
-
-# What Vault says, and what we say of it: its own words are not passed on, since they may repeat what was sent.
-STALE_WRITE = "a newer version was written meanwhile"
-KNOWN_CAUSES = {
-    "request body too large": "it is larger than Vault takes (max_request_size of its listener)",
-    "check-and-set parameter": STALE_WRITE,
-    "no handler for route": "nothing is mounted there",
-    "namespace not found": "there is no such namespace",
-    "missing secret_id": "the role wants a secret id, and there is none",
-    "cidr": "it may not be used from this machine's address",
-    "invalid role or secret id": "the role id or the secret id is wrong, expired or used up",
-    "invalid secret id": "the secret id is wrong, expired or used up",
-    "invalid role id": "the role id is wrong",
-    "invalid role name": "there is no such role",
-    "could not be found": "there is no such role",
-    "no client certificate found": "Vault saw no client certificate",
-    "invalid certificate or no client certificate supplied": "Vault does not trust the client certificate",
-    "certificate has expired": "the client certificate has expired",
-    "failed to verify client's certificate": "Vault does not trust the client certificate",
-    "no known key": "no key that Vault knows has signed the JWT",
-    "service account name not authorized": "the role is not for this service account",
-    "namespace not authorized": "the role is not for this Kubernetes namespace",
-    "audience": "the JWT is meant for another audience",
-    "issuer": "the JWT comes from another issuer",
-    "expired": "the credential has expired",
-}
+from app.known_causes import HUNG_UP, KNOWN_CAUSES, tls_cause
 
 
 @contextmanager
-def vault_errors(address: str, subject: str) -> Iterator[None]:
+def vault_errors(address: str, subject: str, remedy: str = "") -> Iterator[None]:
     """Turn whatever hvac and requests raise into this project's errors, about `subject` (a path or a call).
 
+    `remedy` is what to check if Vault refuses, unless its answer tells better.
     hvac's errors are not chained: they carry the server's text, which may repeat what was sent.
     """
     try:
         with network_errors(address):
             yield
     except hvac.exceptions.VaultError as error:
-        raise _refusal(error, address, subject) from None
+        raise _refusal(error, address, subject, remedy) from None
     except requests.exceptions.InvalidJSONError:
         raise BadRequest(subject, "the values cannot be written as JSON", "Write no NaN and no infinity.") from None
 
@@ -69,8 +45,7 @@ def network_errors(address: str, server: str = "Vault", variable: str = "VAULT_U
     try:
         yield
     except requests.exceptions.SSLError as error:
-        remedy = f"Check the CA, the host name in {variable}, and whether the port speaks TLS at all."
-        raise VaultTLSFailed(address, f"the TLS handshake failed ({_tls_reason(error)})", remedy) from error
+        raise tls_failure(error, address, server, variable) from error
     except requests.exceptions.Timeout as error:
         remedy = f"Check {variable}, the network, and whether {server} is up."
         raise VaultUnreachable(address, "no answer within VAULT_TIMEOUT", remedy) from error
@@ -83,10 +58,28 @@ def network_errors(address: str, server: str = "Vault", variable: str = "VAULT_U
         raise not_vault(address, type(error).__name__, server, variable) from None
 
 
+def tls_failure(
+    error: BaseException, address: str, server: str = "Vault", variable: str = "VAULT_URL"
+) -> VaultTLSFailed:
+    """Turn OpenSSL's error into this project's, with what it is about in plain words."""
+    cause, remedy = tls_cause(_tls_reason(error), server, variable)
+    return VaultTLSFailed(address, f"the TLS handshake failed: {cause}", remedy)
+
+
 def not_vault(address: str, cause: str, server: str = "Vault", variable: str = "VAULT_URL") -> UnexpectedAnswer:
     """Return the error for an answer that no Vault gives."""
     remedy = f"Check that {variable} is {server}'s address."
     return UnexpectedAnswer(address, f"the answer is not {server}'s ({cause})", remedy)
+
+
+def sealed(address: str) -> VaultSealed:
+    """Return the error for a Vault that is sealed."""
+    return VaultSealed(address, "Vault is sealed", "Unseal it: `vault operator unseal`.")
+
+
+def not_initialised(address: str) -> VaultSealed:
+    """Return the error for a Vault that was never initialised."""
+    return VaultSealed(address, "Vault is not initialised", "Run `vault operator init`, then unseal it.")
 
 
 _WITH_BODY = (hvac.exceptions.Forbidden, hvac.exceptions.InvalidPath, hvac.exceptions.InvalidRequest)
@@ -101,34 +94,43 @@ def data_of(answer: Any) -> dict[str, Any]:
             raise not_vault("the answer", "no data in it")
 
 
-def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str) -> VaultError:
+def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str, remedy: str) -> VaultError:
     if error.json is None and isinstance(error, _WITH_BODY):  # Vault's own answers are JSON
-        return not_vault(address, type(error).__name__)
+        return _not_json(error, address)
     said = " ".join(error.errors).lower() if isinstance(error.errors, list) else ""
-    cause = next((cause for phrase, cause in KNOWN_CAUSES.items() if phrase in said), None)
+    cause, better = next((known for phrase, known in KNOWN_CAUSES.items() if phrase in said), ("", ""))
+    remedy = better or remedy
     match error:
         case hvac.exceptions.Forbidden():
-            remedy = "Allow it in the policy of this service's role."
+            remedy = remedy or "Allow it in the policy of this service's role."
             return PermissionDenied(subject, cause or "permission denied", remedy)
         case hvac.exceptions.InvalidPath():
-            remedy = "Check the path, the mount point and the namespace."
+            remedy = remedy or "Check the path, the mount point and the namespace."
             return PathMissing(subject, cause or "there is nothing at this path", remedy)
         case hvac.exceptions.RateLimitExceeded():
             return VaultRateLimited(address, "too many requests", "Wait, or raise Vault's rate limit quota.")
         case hvac.exceptions.VaultNotInitialized():
-            return VaultSealed(address, "Vault is not initialised", "Run `vault operator init`.")
+            return not_initialised(address)
         case _ if "sealed" in said:
-            return VaultSealed(address, "Vault is sealed", "Unseal it: `vault operator unseal`.")
-        case hvac.exceptions.InternalServerError() if cause is not None:  # some refused logins come as a 500
-            return BadRequest(subject, cause, "Check the credentials.")
+            return sealed(address)
+        case hvac.exceptions.InternalServerError() if cause:  # some refused logins come as a 500
+            return BadRequest(subject, cause, remedy or "Check the credentials.")
         case hvac.exceptions.InternalServerError() | hvac.exceptions.BadGateway() | hvac.exceptions.VaultDown():
             status = {"InternalServerError": 500, "BadGateway": 502}.get(type(error).__name__, 503)
             return VaultError(address, f"Vault has a fault of its own (HTTP {status})", "Look into Vault's log.")
-        case _ if cause is not None or isinstance(error, hvac.exceptions.InvalidRequest):
-            remedy = "Check the path, the mount point and what was sent."
+        case _ if cause or isinstance(error, hvac.exceptions.InvalidRequest):
+            remedy = remedy or "Check the path, the mount point and what was sent."
             return BadRequest(subject, cause or "Vault does not accept this", remedy)
         case _:
             return not_vault(address, type(error).__name__)
+
+
+def _not_json(error: hvac.exceptions.VaultError, address: str) -> UnexpectedAnswer:
+    if "HTTP request" in str(error.text) and "HTTPS" in str(error.text):  # what Go's server says, and nginx
+        return UnexpectedAnswer(
+            address, "VAULT_URL says http://, but the port speaks TLS", "Set VAULT_URL to https://."
+        )
+    return not_vault(address, type(error).__name__)
 
 
 def _tls_reason(error: BaseException) -> str:
@@ -136,6 +138,8 @@ def _tls_reason(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
+        if isinstance(cause, ssl.SSLEOFError):
+            return HUNG_UP
         if isinstance(cause, ssl.SSLError) and cause.reason:
             return str(cause.reason)
     return str(error) if "redirected" in str(error) else "SSLError"

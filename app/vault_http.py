@@ -109,7 +109,7 @@ class TLSFiles:
     client_cert: Path | None
     client_key: Path | None
     certificate: str | None = None  # a CA itself, as PEM text
-    variables: tuple[str, str] = ("VAULT_CACERT", "VAULT_CLIENT_CERT")
+    variables: tuple[str, str, str] = ("VAULT_CACERT", "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY")
 
 
 def open_http(settings: VaultSettings, source: str = MAIN_VAULT) -> requests.Session:
@@ -127,7 +127,7 @@ def open_connections(
     """
     session = _Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
-    context = _tls_context(files) if url.startswith("https://") else None
+    context = tls_context(files) if url.startswith("https://") else None
     session.mount("https://", _Transport(context, source, operation_of))
     session.mount("http://", _Transport(None, source, operation_of))
     return session
@@ -147,21 +147,31 @@ def quoted(path: str) -> str:
     return quote(path, safe="/")
 
 
-def _tls_context(files: TLSFiles) -> ssl.SSLContext:
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, NO_PROXY and their like put between us and `url`; it may hold a password."""
+    proxy: str | None = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    return proxy
+
+
+def tls_context(files: TLSFiles) -> ssl.SSLContext:
     """Trust the configured CA, or else the public ones; present the client certificate, if there is one."""
-    subject, cacert = files.variables[0], files.cacert or Path(certifi.where())
+    variable, certificate, key = files.variables
+    file: Path | None = None if files.certificate else files.cacert or Path(certifi.where())
     try:
-        if files.certificate is not None:
-            context = ssl.create_default_context(cadata=files.certificate)
-        else:
-            subject = f"{subject}={cacert}"
-            context = ssl.create_default_context(cafile=cacert)
+        context = ssl.create_default_context(cafile=file, cadata=files.certificate)
         if files.client_cert is not None:
-            subject = f"{files.variables[1]}={files.client_cert}"
+            for variable, file in ((certificate, files.client_cert), (key, files.client_key)):  # noqa: B007 - named below
+                if file is not None:
+                    file.open("rb").close()  # load_cert_chain does not say which of the two it cannot read
+            variable, file = certificate, files.client_cert
             context.load_cert_chain(files.client_cert, files.client_key, password=_no_password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
-        raise VaultTLSFailed(subject, f"cannot be loaded ({reason})", "Check the PEM files.") from None
+        remedy = f"Set {variable} to PEM that this process may read."
+        if reason == "KEY_VALUES_MISMATCH":
+            reason, remedy = "the key belongs to another certificate", f"Set {key} to the key of this one."
+        subject = variable if file is None else f"{variable}={file}"
+        raise VaultTLSFailed(subject, f"cannot be loaded ({reason})", remedy) from None
     return context
 
 

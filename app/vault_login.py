@@ -75,17 +75,17 @@ def log_in(
     namespace = settings.login_namespace or settings.namespace
     where = f"auth method {settings.auth_method} at auth/{settings.login_mount_point}"
     where += f" in namespace {namespace}" if namespace else ""
+    remedy = "Check the credentials, the role, VAULT_AUTH_MOUNT_POINT and VAULT_LOGIN_NAMESPACE."
     http = open_http(settings, source)
     try:
-        with vault_errors(settings.url, where):
+        with vault_errors(settings.url, where, remedy):
             auth = method.login(vault_client(settings, http, namespace=namespace))
         if instead_of and not instead_of.tls_failed and auth.client_token == instead_of.auth.client_token:
             raise unusable(instead_of, now)
     except (PermissionDenied, PathMissing, BadRequest) as error:
         http.close()
-        remedy = "Check the credentials, the role, VAULT_AUTH_MOUNT_POINT and VAULT_LOGIN_NAMESPACE."
         cause = f"{error.cause}, or nothing is mounted there" if isinstance(error, PermissionDenied) else error.cause
-        raise LoginRefused(where, f"Vault refuses the login: {cause}", remedy) from None
+        raise LoginRefused(where, f"Vault refuses the login: {cause}", error.remedy) from None
     except BaseException:
         http.close()
         raise
@@ -101,7 +101,7 @@ def unusable(login: Login, now: float) -> LoginRefused:
     cause = f"the token expires in {left:.0f} s and cannot be renewed any more"
     if login.dead or not login.auth.lease_duration or left <= 0:
         cause = "Vault does not accept the token: wrong, expired or revoked"
-    return LoginRefused(subject, cause, "Provide a new one.")
+    return LoginRefused(subject, cause, "Provide a new one: `vault token create`.")
 
 
 def end_login(login: Login) -> None:

@@ -13,6 +13,8 @@ from app.config import VaultSettings
 from app.errors import BadRequest, PermissionDenied, WrappingTokenRefused
 from app.vault_errors import data_of, vault_errors
 
+_UNKNOWN = "Vault does not know it: used, expired or wrong"
+
 
 class AppRoleMethod:
     """Exchange role id and secret id for a token; both are read anew at every login, since they rotate."""
@@ -32,6 +34,14 @@ class AppRoleMethod:
             secret_id = credential(settings.secret_id, settings.secret_id_file, "VAULT_SECRET_ID")
         return login_with(client, settings, {"role_id": role_id, "secret_id": secret_id})
 
+    def look_up(self, client: hvac.Client) -> None:
+        """Look at the wrapping token without using it up; raise `WrappingTokenRefused` if it is no good."""
+        wrapping_token = credential(self._settings.secret_id, self._settings.secret_id_file, "VAULT_SECRET_ID") or ""
+        try:
+            self._check_origin(client, wrapping_token)
+        except (BadRequest, PermissionDenied):
+            raise _refusal(_UNKNOWN) from None
+
     def _unwrap(self, client: hvac.Client) -> str:
         """Return the secret id, unwrapped exactly once and kept in memory; a new wrapping token is unwrapped again."""
         settings = self._settings
@@ -49,7 +59,7 @@ class AppRoleMethod:
                 # the wrapping token travels as the client token: this way it can unwrap itself and nothing else
                 answer = client.adapter.post("/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": wrapping_token})
         except (BadRequest, PermissionDenied):
-            self._refused = wrapping_token, _refusal("Vault does not know it: used, expired or wrong")
+            self._refused = wrapping_token, _refusal(_UNKNOWN)
             raise self._refused[1] from None
         except WrappingTokenRefused as error:
             self._refused = wrapping_token, error
@@ -74,5 +84,6 @@ def _refusal(cause: str) -> WrappingTokenRefused:
     return WrappingTokenRefused(
         "the wrapping token in VAULT_SECRET_ID",
         cause,
-        "Somebody else may have read the secret id: find out who, destroy it in Vault, and deliver a new one.",
+        "Somebody else may have read the secret id, if it was not this service: find out who, destroy it in Vault, and "
+        "deliver a new one.",
     )

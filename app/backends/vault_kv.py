@@ -4,6 +4,8 @@ Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (vers
 `POST sys/capabilities-self` and `GET sys/internal/ui/mounts/<mount>` tell what stands in the way.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from app.backends.protocol import Secret
 from app.config_types import refuse_bad_path
 from app.errors import (
     AccessRefused,
+    MountUnseen,
     PathMissing,
     PermissionDenied,
     UnexpectedAnswer,
@@ -39,20 +42,48 @@ class VaultKV:
         if self._session.settings.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
         kv_version = self._version()
-        api_path = f"{self._mount_point}/data/{path}" if kv_version == "2" else where
         try:
             answer = self._session.call(where, lambda client: self._get(client, kv_version, path, version))
         except PermissionDenied:
-            self._check_version(kv_version)
-            raise self._denied(where, api_path, "read") from None
+            hint = self._check_mount_if_possible()
+            raise self._denied(where, self.api_path(path), "read", _slip(self._mount_point, path), hint) from None
         except PathMissing as error:
             if "nothing is mounted" in error.cause or "namespace" in error.cause:
                 remedy = "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE."
                 raise PathMissing(where, error.cause, remedy) from None
-            self._check_version(kv_version)
-            remedy = _hint(self._mount_point, path)
+            self._check_mount_if_possible()
+            write_it = f"Write it (`vault kv put -mount={self._mount_point} {path} …`), or check VAULT_SECRET_PATH."
+            remedy = _slip(self._mount_point, path) or write_it
             raise PathMissing(where, "there is no secret at this path", remedy) from None
         return self._secret_2(where, path, answer) if kv_version == "2" else self._secret_1(where, path, answer)
+
+    def check_mount(self) -> str:
+        """Return the KV version that is mounted, if it is the configured one.
+
+        Raises `WrongKVVersion` if it is not, and `MountUnseen` if the token may use nothing there.
+        """
+        configured, found = self._session.settings.kv_version, self._mounted_version()
+        if found is None:
+            usable = ", ".join(self.usable_mounts()) or "none"
+            raise MountUnseen(
+                self._mount_point,
+                "nothing is mounted there that the token may use",
+                f"Check VAULT_MOUNT_POINT (the token may use: {usable}), VAULT_NAMESPACE, and what its policies allow.",
+            )
+        if configured not in {found, "auto"}:
+            remedy = f"Set VAULT_KV_VERSION={found}."
+            raise WrongKVVersion(self._mount_point, f"the mount is KV version {found}, not {configured}", remedy)
+        return found
+
+    def api_path(self, path: str) -> str:
+        """Return where the secret is in Vault's API, which is what policies name."""
+        return f"{self._mount_point}/data/{path}" if self._version() == "2" else f"{self._mount_point}/{path}"
+
+    def capabilities(self, api_paths: Sequence[str]) -> dict[str, list[str]]:
+        """Ask what the token may do at each of these paths (`POST sys/capabilities-self`)."""
+        where = "sys/capabilities-self"
+        held = data_of(self._session.call(where, lambda client: client.sys.get_capabilities(list(api_paths))))
+        return {path: list(held.get(path, ())) for path in api_paths}
 
     def _where(self, path: str) -> str:
         """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
@@ -92,7 +123,7 @@ class VaultKV:
                     f"`vault kv undelete -mount={self._mount_point} -versions={version} {path}`, or write a new one.",
                 )
             case _:
-                self._check_version("2")
+                self._check_mount_if_possible()
                 raise not_vault(where, "no secret in it")
 
     def _version(self) -> str:
@@ -129,37 +160,43 @@ class VaultKV:
             case _:
                 raise not_vault(where, "no mount in it")
 
-    def _check_version(self, assumed: str) -> None:
-        """Raise `WrongKVVersion` if that is why a read failed; the question may fail in its turn."""
+    def _check_mount_if_possible(self) -> str:
+        """Raise what is wrong with the mount, if that is why a read failed; return a hint if the token does not see it.
+
+        The question may fail in its turn.
+        """
         try:
-            found = self._mounted_version()
+            self.check_mount()
         except (WrongKVVersion, UnexpectedAnswer):
             raise
+        except MountUnseen as error:
+            return f" {error.remedy}"
         except VaultError:
-            return
-        if found not in {None, assumed}:
-            remedy = f"Set VAULT_KV_VERSION={found}."
-            raise WrongKVVersion(self._mount_point, f"the mount is KV version {found}, not {assumed}", remedy)
-
-    def _denied(self, where: str, api_path: str, capability: str) -> PermissionDenied:
-        """Say which capability is missing, and what the token has instead."""
-        cause = "permission denied"
-        try:
-            answer = self._session.call("sys/capabilities-self", lambda client: client.sys.get_capabilities([api_path]))
-            held = data_of(answer)[api_path]
-        except (VaultError, KeyError):
             pass
-        else:
-            cause = f"permission denied: the token lacks the capability {capability} (it has: {', '.join(held)})"
-        remedy = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.'
-        return PermissionDenied(where, cause, remedy)
+        return ""
+
+    def usable_mounts(self) -> list[str]:
+        """Ask Vault where KV engines are mounted that the token may use."""
+        where = "sys/internal/ui/mounts"
+        answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{where}"))
+        mounts = data_of(answer).get("secret", {})
+        return sorted(path.rstrip("/") for path, mount in mounts.items() if mount.get("type") in {"kv", "generic"})
+
+    def _denied(self, where: str, api_path: str, capability: str, better: str = "", hint: str = "") -> PermissionDenied:
+        """Say which capability is missing, and what the token has instead; `better` is a better remedy, if any."""
+        cause = "permission denied"
+        with suppress(VaultError):
+            held = self.capabilities([api_path])[api_path]
+            cause += f": the token lacks the capability {capability} (it has: {', '.join(held)})"
+        grant = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.{hint}'
+        return PermissionDenied(where, cause, better or grant)
 
 
-def _hint(mount_point: str, path: str) -> str:
-    """Guess which well-known slip led to a path that is not there."""
+def _slip(mount_point: str, path: str) -> str:
+    """Recognise the well-known slips that lead to a path that is not there."""
     first = path.split("/", 1)[0]
     if first == "data":
         return "Leave out data/: it belongs to the API, not to the path. Set VAULT_SECRET_PATH without it."
     if f"{path}/".startswith(f"{mount_point}/") and path != mount_point:
         return f"VAULT_SECRET_PATH counts from the mount point: leave out {mount_point}/."
-    return f"Write it (`vault kv put -mount={mount_point} {path} …`), or check VAULT_MOUNT_POINT and VAULT_SECRET_PATH."
+    return ""

@@ -13,7 +13,8 @@ import hvac
 
 from app.backends.vault_kv import VaultKV
 from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, WrongKVVersion
-from app.vault_errors import STALE_WRITE, data_of
+from app.known_causes import STALE_WRITE
+from app.vault_errors import data_of
 from app.vault_http import quoted
 from app.vault_session import VaultSession
 

@@ -623,7 +623,7 @@ def test_a_ca_that_changes_is_picked_up(authority: Authority, tmp_path: Path) ->
         standin.stop()
         context.load_cert_chain(*new.issue("conjur"))
         standin.start()
-        with pytest.raises(VaultTLSFailed, match="CONJUR_APPLIANCE_URL"):
+        with pytest.raises(VaultTLSFailed, match="CONJUR_CERT_FILE"):
             writer.list()
         ca.write_bytes(new.file.read_bytes())
         assert writer.list() == []
