@@ -15,7 +15,7 @@ VAULT := http://127.0.0.1:$(VAULT_PORT)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run vault-up vault-down seed conjur-up conjur-down test check format drill bench lock clean rename
+.PHONY: help setup run doctor vault-up vault-down seed conjur-up conjur-down test check format drill bench lock clean rename
 
 ##@ Start
 help: ## list the targets
@@ -30,6 +30,9 @@ run: vault-up ## serve the app, with a dev Vault that is started and seeded
 	@printf '\n  app      http://127.0.0.1:%s\n  docs     http://127.0.0.1:%s/docs\n  status   http://127.0.0.1:%s/status\n  health   http://127.0.0.1:%s/health/ready\n' $(PORT) $(PORT) $(PORT) $(PORT)
 	@printf '  Vault    $(VAULT)/ui (token dev-token-12345)\n\n'
 	@VAULT_URL=$(VAULT) $(BIN)/uvicorn app.main:app --host 127.0.0.1 --port $(PORT) --no-access-log --no-server-header
+
+doctor: $(STAMP) ## say what is wrong between the settings and the secrets, and what mends it
+	@$(BIN)/python -m app doctor $(ARGS)
 
 ##@ Dev Vault
 vault-up: $(STAMP) ## start the dev Vault, in Docker or embedded

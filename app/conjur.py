@@ -34,7 +34,7 @@ def read_conjur(settings: Settings) -> tuple[Secret, ...]:
         return ()
     found = references_to(settings, CONJUR)
     named = {name: (variable, None) for name, variable in settings.conjur.variables}
-    referred = [_place(reference) for references in found.values() for reference in references]
+    referred = [place_of(reference) for references in found.values() for reference in references]
     places = list(dict.fromkeys([*named.values(), *referred]))
     if not places:
         return ()
@@ -45,10 +45,10 @@ def read_conjur(settings: Settings) -> tuple[Secret, ...]:
     for name, place in named.items():
         answer = answers[place]
         if isinstance(answer, Secret):
-            secrets.append(Secret(answer.path, {name: _only_value(answer.data)}))
+            secrets.append(Secret(answer.path, {name: only_value(answer.data)}))
         else:
             errors.append(answer)
-    for entry in resolve(settings, found, lambda each: answers[_place(each)], _pick):
+    for entry in resolve(settings, found, lambda each: answers[place_of(each)], pick_variable):
         if isinstance(entry, Secret):
             secrets.append(entry)
         else:
@@ -61,11 +61,11 @@ def read_conjur_reference(settings: Settings, reference: Reference) -> tuple[Any
     """Read what one reference stands for; return the value and its version, if the reference asks for one."""
     answer: Secret | VaultError
     try:
-        answer = ConjurVariables(get_conjur_session(settings)).read(*_place(reference))
+        answer = ConjurVariables(get_conjur_session(settings)).read(*place_of(reference))
     except VaultError as error:
         answer = error
     try:
-        return value_of(reference, answer, _pick), reference.version
+        return value_of(reference, answer, pick_variable), reference.version
     except LeftOutError:
         return None, None
 
@@ -116,14 +116,17 @@ def _impossible(path: str, what: str) -> BadRequest:
     return BadRequest(path, f"{what} is not possible in Conjur", "Do without it there.")
 
 
-def _place(reference: Reference) -> tuple[str, int | None]:
+def place_of(reference: Reference) -> tuple[str, int | None]:
+    """Return the variable and the version that a reference names."""
     return variable_of(reference), reference.version
 
 
-def _pick(_reference: Reference, data: Mapping[str, Any]) -> Any:
-    return _only_value(data)
+def pick_variable(_reference: Reference, data: Mapping[str, Any]) -> Any:
+    """Return what a reference means of what was read: all of it."""
+    return only_value(data)
 
 
-def _only_value(data: Mapping[str, Any]) -> Any:
+def only_value(data: Mapping[str, Any]) -> Any:
+    """Return the value of a variable."""
     (value,) = data.values()
     return value

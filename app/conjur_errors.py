@@ -33,6 +33,18 @@ def not_conjur(address: str, cause: str) -> UnexpectedAnswer:
     return not_vault(address, cause, "Conjur", "CONJUR_APPLIANCE_URL")
 
 
+def branch_denied(where: str, whom: str, privilege: str) -> PermissionDenied:
+    """Return the error for a policy branch that may be seen, but not changed."""
+    cause = f"{whom} can see the policy branch, but lacks the privilege {privilege} on it"
+    return PermissionDenied(where, cause, "Let it own the branch, as `python -m app policy --vault conjur` does.")
+
+
+def branch_missing(where: str, whom: str) -> PathMissing:
+    """Return the error for a policy branch that is not there, or that may not be seen."""
+    remedy = "Load what `python -m app policy --vault conjur` prints, or set CONJUR_POLICY_BRANCH."
+    return PathMissing(where, f"there is no such policy branch, or {whom} cannot see it", remedy)
+
+
 def refusal(answer: requests.Response, address: str, subject: str) -> VaultError:
     """Return the error for an answer of 400 or above, about `subject` (a variable, a policy branch)."""
     status, error = answer.status_code, _error_in(answer)

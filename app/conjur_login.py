@@ -63,7 +63,7 @@ def log_in(
     `now` is the time by the session's clock, `today` in seconds since 1970. `instead_of` is the login to be replaced: a
     token file that still holds its token does not help if Conjur refuses that.
     """
-    http = open_connections(settings.appliance_url or "", _tls_files(settings), CONJUR, conjur_operation)
+    http = open_connections(settings.appliance_url or "", tls_files(settings), CONJUR, conjur_operation)
     try:
         if settings.authn_token_file is None:
             token = _authenticate(settings, http, timeout)
@@ -141,7 +141,8 @@ def _read_token(file: Path) -> Token:
         raise LoginRefused(subject, "what it holds is not an access token of Conjur's", remedy) from None
 
 
-def _tls_files(settings: ConjurSettings) -> TLSFiles:
+def tls_files(settings: ConjurSettings) -> TLSFiles:
+    """Return the PEM files, and the variables that name them."""
     ca = "CONJUR_CERT_FILE" if settings.ssl_certificate is None else "CONJUR_SSL_CERTIFICATE"
     pair = settings.client_cert, settings.client_key
     return TLSFiles(

@@ -23,7 +23,7 @@ def vault_policy(settings: Settings, vault: str = MAIN_VAULT) -> str:
     own = settings.of(vault)
     parts: list[tuple[str, Grants]] = [
         ("the secrets that the service reads", _reads(settings, vault, own)),
-        ("the secrets that it writes, and the API keys that it issues", _writes(own)),
+        ("the secrets that it writes, and the API keys that it issues", writing_grants(own)),
         ("its own token, and which capability it lacks when Vault refuses something", SELF),
     ]
     where = f" of the namespace {own.namespace}" if own.namespace else ""
@@ -40,7 +40,8 @@ def _reads(settings: Settings, vault: str, own: VaultSettings) -> Grants:
     return {api_path: ("read",) for path in paths for api_path in _data_paths(own, path)}
 
 
-def _writes(own: VaultSettings) -> Grants:
+def writing_grants(own: VaultSettings) -> Grants:
+    """Return what writing below `VAULT_WRITE_PREFIX` takes, by the paths of Vault's API."""
     if own.access_mode == "read_only":
         return {}
     below, reads = f"{own.write_prefix}/*", ("read",) if own.access_mode == "read_and_write" else ()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import requests
 
 from app.backends.conjur import ConjurVariables
-from app.conjur_errors import not_conjur
+from app.conjur_errors import branch_denied, branch_missing, not_conjur
 from app.conjur_policy import declare, delete
 from app.conjur_session import ConjurSession
 from app.errors import (
@@ -209,14 +209,9 @@ class ConjurWriter(ConjurVariables):
                 self._wait(pause)
             except PermissionDenied:
                 privilege = {"POST": "create", "PATCH": "update"}[method]
-                cause = f"{self._as_whom()} can see the policy branch, but lacks the privilege {privilege} on it"
-                raise PermissionDenied(
-                    where, cause, "Let it own the branch, as `python -m app policy --vault conjur` does."
-                ) from None
+                raise branch_denied(where, self._as_whom(), privilege) from None
             except PathMissing:
-                cause = f"there is no such policy branch, or {self._as_whom()} cannot see it"
-                remedy = "Load what `python -m app policy --vault conjur` prints, or set CONJUR_POLICY_BRANCH."
-                raise PathMissing(where, cause, remedy) from None
+                raise branch_missing(where, self._as_whom()) from None
             else:
                 return
 

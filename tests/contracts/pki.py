@@ -24,12 +24,14 @@ class Authority:
         self.file = directory / "ca.pem"
         self.file.write_bytes(pem_of(self._certificate))
 
-    def issue(self, name: str, lifetime: dt.timedelta = dt.timedelta(days=1)) -> tuple[Path, Path]:
-        """Issue a certificate for `name` and 127.0.0.1; return the files of certificate and key."""
+    def issue(
+        self, name: str, lifetime: dt.timedelta = dt.timedelta(days=1), address: str = "127.0.0.1"
+    ) -> tuple[Path, Path]:
+        """Issue a certificate for `name`, localhost and an address; return the files of certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         files = self._directory / f"{name}.pem", self._directory / f"{name}-key.pem"
-        files[0].write_bytes(pem_of(self._sign(subject, key, lifetime=lifetime)))
+        files[0].write_bytes(pem_of(self._sign(subject, key, lifetime=lifetime, address=address)))
         files[1].write_bytes(private_pem_of(key))
         return files
 
@@ -40,9 +42,10 @@ class Authority:
         *,
         authority: bool = False,
         lifetime: dt.timedelta = dt.timedelta(days=1),
+        address: str = "127.0.0.1",
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
-        addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        addresses = [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName("localhost")]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         builder = (
             x509.CertificateBuilder()
@@ -50,7 +53,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=2))
+            .not_valid_before(min(now, now + lifetime) - dt.timedelta(days=2))
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(addresses), critical=False)

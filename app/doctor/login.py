@@ -1,0 +1,108 @@
+"""Why does Vault refuse the login, and what does one cost? Asked without using up what is good only once."""
+
+from collections.abc import Iterator, Mapping
+
+import hvac
+import requests
+
+from app.auth_methods.approle import AppRoleMethod
+from app.auth_methods.protocol import credential, login_with
+from app.backends.vault_kv import VaultKV
+from app.config import VaultSettings
+from app.doctor.findings import Finding, HaltError, ok, warning
+from app.errors import LoginRefused, PermissionDenied, VaultError
+from app.known_causes import WRONG_PAIR
+from app.vault_errors import vault_errors
+from app.vault_http import vault_client
+from app.vault_login import Login, unusable
+from app.vault_session import VaultSession
+
+ANOTHER_WAY = "`python -m app doctor --login` logs in all the same; the service then needs a new one."
+
+
+class OneLogin(VaultSession):
+    """Does not log in again after a 403, as the service would: a secret id may be good for one login only."""
+
+    def _is_dead(self, login: Login) -> bool:  # noqa: ARG002 - whatever Vault would say of it
+        return False
+
+
+def log_in(session: VaultSession, http: requests.Session, *, wanted: bool | None) -> Iterator[Finding]:
+    """Log in, and make sure that Vault accepts the token.
+
+    Unless it is `wanted` (None: where it uses nothing up), the steps after it are not reached.
+    """
+    settings = session.settings
+    if wanted is False and settings.auth_method != "token":
+        raise HaltError(Finding("not reached", "not tried, because of --no-login"))
+    if settings.secret_id_wrapped and not wanted:
+        AppRoleMethod(settings).look_up(_without_token(settings, http))
+        text = "the wrapping token holds a secret id; not unwrapped, since that works once"
+        raise HaltError(warning(text, ANOTHER_WAY, "VAULT_SECRET_ID"))
+    try:
+        VaultKV(session).usable_mounts()  # open to every token that Vault accepts, whatever its policies
+    except PermissionDenied:
+        raise _not_accepted(session) from None
+    except LoginRefused as refused:
+        raise _narrowed_down(settings, http, refused) from None
+    if settings.auth_method == "token":
+        yield ok("Vault accepts the token that was handed in")
+        return
+    role = f", role {settings.role}" if settings.role else ""
+    namespace = settings.login_namespace or settings.namespace
+    where = f"auth/{settings.login_mount_point}{role}" + (f", namespace {namespace}" if namespace else "")
+    yield ok(f"logged in with {settings.auth_method} at {where}")
+    if settings.secret_id_wrapped:
+        yield warning("the wrapping token is used up now", "Deliver a new one before the service starts.")
+
+
+def _not_accepted(session: VaultSession) -> LoginRefused:
+    """Say what is the matter with a token that may not even be used for what all may do."""
+    login = session.current()
+    if login is not None and not login.auth.obtained:
+        return unusable(login, session.clock())
+    return LoginRefused(
+        f"auth/{session.settings.login_mount_point}",
+        "Vault does not accept the token that it has just given",
+        "Check token_bound_cidrs of the role, which must include this machine's address, and VAULT_NAMESPACE, which "
+        "must be VAULT_LOGIN_NAMESPACE or below it.",
+    )
+
+
+def _narrowed_down(settings: VaultSettings, http: requests.Session, refused: LoginRefused) -> LoginRefused:
+    """Find out which of the causes that Vault throws together it was, by a login that cannot succeed."""
+    mount = settings.login_mount_point
+    role = f"auth/{mount}/role/ROLE"
+    if WRONG_PAIR in refused.cause:
+        role_id = credential(settings.role_id, settings.role_id_file, "VAULT_ROLE_ID")
+        if WRONG_PAIR in _refused_with(settings, http, {"role_id": role_id}).cause:  # it would ask for a secret id
+            cause = "the role id is wrong"
+            remedy = f"Check VAULT_ROLE_ID (`vault read {role}/role-id`), and VAULT_LOGIN_NAMESPACE."
+        else:
+            cause = "the secret id is wrong, expired or used up; the role id is right"
+            remedy = f"Put a new one into VAULT_SECRET_ID: `vault write -f {role}/secret-id`."
+    elif "nothing is mounted there" in refused.cause:
+        # a role that is not there, so that no certificate matches; without a role, no other method goes on
+        body = {"name": "a-role-that-is-not-there"} if settings.auth_method == "cert" else {}
+        if isinstance(_refused_with(settings, http, body), PermissionDenied):
+            cause = "nothing is mounted there"
+            remedy = "Check VAULT_AUTH_MOUNT_POINT (`vault auth list`) and VAULT_LOGIN_NAMESPACE."
+        else:
+            cause = "it does not accept the credentials"
+            remedy = f"Check VAULT_JWT, and whether Vault can ask the cluster: `vault read auth/{mount}/config`."
+    else:
+        return refused
+    return LoginRefused(refused.subject, f"Vault refuses the login: {cause}", remedy)
+
+
+def _refused_with(settings: VaultSettings, http: requests.Session, credentials: Mapping[str, str | None]) -> VaultError:
+    try:
+        with vault_errors(settings.url, "login"):
+            login_with(_without_token(settings, http), settings, credentials)
+    except VaultError as error:
+        return error
+    raise AssertionError  # what proves who we are was left out
+
+
+def _without_token(settings: VaultSettings, http: requests.Session) -> hvac.Client:
+    return vault_client(settings, http, namespace=settings.login_namespace or settings.namespace)

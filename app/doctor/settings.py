@@ -1,0 +1,55 @@
+"""Are the settings in order, and do they come from where one thinks?"""
+
+import difflib
+import os
+from collections.abc import Iterator
+
+from dotenv import dotenv_values
+
+from app.config import Settings, VaultSettings
+from app.config_conjur import CONJUR, ConjurSettings
+from app.doctor.findings import Finding, ok, warning
+from app.errors import BadSettings
+
+ALIKE = 0.9  # of 1: how similar a name must be to be taken for a slip of the pen
+
+
+def refused_settings(error: BadSettings) -> Iterator[Finding]:
+    """Turn each problem into a finding."""
+    for problem in error.problems:
+        variable, _, cause = problem.partition(": ")
+        verb = "Mend" if variable in _in_file() | _in_environment() else "Set"
+        remedy = f"{verb} {variable} {_place(variable)}." if variable != ".env" else "Save it so."
+        yield Finding("fault", cause, remedy, variable)
+
+
+def good_settings(settings: Settings) -> Iterator[Finding]:
+    """Say what counts, and point out names that look misspelt: they are ignored."""
+    file, environment = _in_file(), _in_environment()
+    given = file | environment
+    enabled = ["vault"] * settings.vault.enabled + [*settings.vaults] + [CONJUR] * settings.conjur.enabled
+    text = f"{settings.environment}; {', '.join(enabled) or 'VAULT_ENABLED is false, so no Vault'}"
+    twice = sorted(name for name in file.keys() & environment.keys() if file[name] != environment[name])
+    yield ok(text + (f"; the environment wins over .env for {', '.join(twice)}" if twice else ""))
+    groups = {"VAULT_": VaultSettings.model_fields, "CONJUR_": ConjurSettings.model_fields}
+    known = {f"{prefix}{name.upper()}" for prefix, fields in groups.items() for name in fields} | {"VAULT_ADDR"}
+    for name in sorted(given):
+        if name.startswith(tuple(groups)) and name not in known:
+            for near in difflib.get_close_matches(name, known - given.keys(), 1, ALIKE):
+                yield warning("there is no such variable", f"Set {near} {_place(name)}, if that is meant.", name)
+
+
+def _place(variable: str) -> str:
+    places = {"in the environment": _in_environment(), "in .env": _in_file()}
+    return next((place for place, names in places.items() if variable in names), "in the environment or in .env")
+
+
+def _in_file() -> dict[str, str | None]:
+    try:
+        return {name.upper(): value for name, value in dotenv_values(".env", encoding="utf-8-sig").items() if value}
+    except UnicodeDecodeError:
+        return {}
+
+
+def _in_environment() -> dict[str, str | None]:
+    return {name.upper(): value for name, value in os.environ.items() if value}

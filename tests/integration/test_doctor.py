@@ -1,0 +1,444 @@
+"""The doctor names the one cause and the remedy of every mistake in the list, and changes nothing in Vault."""
+
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hvac.exceptions
+import pytest
+
+from app.config import Settings
+from app.doctor import doctor, examine
+from infrastructure.dev_vault import start_embedded
+from infrastructure.faulty_proxy import FaultyProxy
+from tests.contracts.pki import Authority
+from tests.integration.mistakes import MISTAKES, World
+from tests.integration.mistakes.of_the_login import in_namespace, role_of, with_secret_id
+from tests.integration.mistakes.of_the_secrets import may_write
+from tests.support import READ_POLICY, ROOT, SECRETS, Vault, environment, free_port, unique, until
+
+LISTENER = (
+    'listener "tcp" {{ address = "127.0.0.1:{port}" tls_cert_file = "{pair[0]}" tls_key_file = "{pair[1]}" {more} }}'
+)
+CHAIN = ["host name", "connection", "TLS", "status", "login", "token", "mount point", "secrets"]
+HARMLESS = {"auth/token/revoke-self", "sys/capabilities-self", "sys/wrapping/lookup"}  # of what counts as an update
+Servers = tuple[Vault, dict[str, str], Authority]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Start one Vault with a plain listener for the tests, and others with TLS that differ in their certificates."""
+    directory = tmp_path_factory.mktemp("doctor")
+    authority = Authority(directory / "ca")
+    month = dt.timedelta(days=30)
+    pairs = {
+        "good": authority.issue("vault", month),
+        "mutual": authority.issue("vault", month),
+        "soon": authority.issue("soon", dt.timedelta(days=10)),
+        "expired": authority.issue("expired", dt.timedelta(hours=-1)),
+        "elsewhere": authority.issue("elsewhere", month, "10.0.0.1"),
+    }
+    ports = {name: free_port() for name in pairs}
+    client_ca = f'tls_client_ca_file = "{authority.file}" tls_require_and_verify_client_cert = "true"'
+    config = "\n".join(
+        LISTENER.format(port=ports[name], pair=pair, more=client_ca if name == "mutual" else "")
+        for name, pair in pairs.items()
+    )
+    embedded = start_embedded(free_port(), directory / "vault", "root-of-this-test", config)
+    vault = Vault(embedded.url, "root-of-this-test", embedded.audit_log)
+    vault.client.sys.enable_auth_method("approle")
+    until(lambda: is_writable(vault), "the KV engine to be ready")  # it becomes version 2 after the start
+    yield vault, {name: f"https://127.0.0.1:{port}" for name, port in ports.items()}, authority
+    vault.client.adapter.close()
+    embedded.stop()
+
+
+def is_writable(vault: Vault) -> bool:
+    """Tell whether secrets can be written."""
+    try:
+        return vault.write("probe", {"probe": "1"}) > 0
+    except hvac.exceptions.InvalidRequest:
+        return False
+
+
+@pytest.fixture
+def world(servers: Servers, tmp_path: Path) -> Iterator[World]:
+    """Return a good service and its Vault."""
+    with ExitStack() as stack:
+        yield World(*servers, tmp_path, stack)
+
+
+@dataclass
+class Report:
+    """What the doctor said."""
+
+    code: int
+    findings: list[dict[str, str]]
+    output: str
+
+    def of(self, status: str) -> list[dict[str, str]]:
+        """Return the findings with this status."""
+        return [finding for finding in self.findings if finding["status"] == status]
+
+    def warnings(self, step: str) -> str:
+        """Return what the warnings of a step say."""
+        return "\n".join(f"{each['text']} → {each['remedy']}" for each in self.of("warning") if each["step"] == step)
+
+
+Diagnose = Callable[..., Report]
+
+
+@pytest.fixture
+def diagnose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: World) -> Diagnose:
+    """Return a function that runs the doctor with these variables; whatever it finds, it must be discreet."""
+
+    def run(variables: dict[str, Any], tokens_left: int = 0, **options: Any) -> Report:
+        made = variables if all(name.isupper() for name in variables) else environment(variables)
+        for name, text in made.items():
+            monkeypatch.setenv(name, str(text))
+        Settings.settings_clear_cache()
+        tokens = accessors(world.vault)
+        with world.vault.audited() as calls:
+            code = doctor(as_json=True, **options)
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        assert [canary for canary in world.canaries if canary in output] == []
+        assert [(operation, path) for operation, path in calls if changes(operation, path)] == []
+        assert len(accessors(world.vault) - tokens) == tokens_left
+        report = json.loads(output)
+        assert report["well"] == (code == 0)
+        return Report(code, report["findings"], output)
+
+    return run
+
+
+def changes(operation: str, path: str) -> bool:
+    """Tell whether a request changes more than a login and the revocation of its token do."""
+    harmless = path in HARMLESS or re.fullmatch(r"auth/.+/login|auth/approle/role/.+/secret-id/lookup", path)
+    return not (operation in {"read", "list"} or (operation == "update" and harmless))
+
+
+def accessors(vault: Vault) -> set[str]:
+    """Return which tokens there are."""
+    return set(vault.client.list("auth/token/accessors")["data"]["keys"])
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_cause_and_the_remedy_are_named(world: World, diagnose: Diagnose, name: str) -> None:
+    """In the right step, and nowhere else; what depends on it is not reached, and what does not is looked at."""
+    mistake = MISTAKES[name]
+    report = diagnose(mistake.variables(world), tokens_left=name == "tokens_for_other_machines")
+    assert report.code == 1
+    first, *others = report.of("fault")
+    assert (first["source"], first["step"]) == (mistake.source, mistake.step)
+    assert mistake.cause in f"{first['subject']}: {first['text']}"
+    assert mistake.remedy in first["remedy"]
+    assert others == []
+    of_this_vault = [each for each in report.findings if each["source"] == mistake.source]
+    if mistake.step in CHAIN[:-1]:
+        later = CHAIN[CHAIN.index(mistake.step) + 1 :]
+        assert [each["step"] for each in of_this_vault if each["status"] == "not reached"] == later
+    for each in report.findings:
+        if each["source"] not in {mistake.source, "declared secrets"}:
+            assert each["status"] in {"ok", "warning", *(["not reached"] if mistake.source == "settings" else [])}
+
+
+def test_there_are_enough_mistakes() -> None:
+    """The list is long, and no two of them have the same name."""
+    assert len(MISTAKES) >= 60
+
+
+@pytest.mark.parametrize(
+    "where", ["plain", "TLS", "mutual TLS", "namespace", "KV version 1", "auto", "reading and writing"]
+)
+def test_all_is_well(world: World, diagnose: Diagnose, where: str) -> None:
+    """Each step says so, without a warning, and the exit code is 0."""
+    settings: dict[str, Any] = world.good()
+    if "TLS" in where:
+        pair = world.authority.issue("app", dt.timedelta(days=30))
+        settings = world.over_tls()
+    if where == "mutual TLS":
+        settings = world.over_tls("mutual", client_cert=pair[0], client_key=pair[1])
+    if where == "namespace":
+        settings, namespace = in_namespace(world)
+        settings |= {"namespace": namespace}
+    if where == "KV version 1":
+        world.vault.client.sys.enable_secrets_engine("kv", path=(mount := unique("kv")), options={"version": "1"})
+        world.vault.client.secrets.kv.v1.create_or_update_secret(world.path, SECRETS, mount_point=mount)
+        policy = f'path "{mount}/*" {{{{ capabilities = ["read"] }}}}\n{READ_POLICY}'
+        settings = {**world.good(policy), "mount_point": mount, "kv_version": "1"}
+    if where == "auto":
+        settings["kv_version"] = "auto"
+    if where == "reading and writing":
+        settings = world.good(may_write("patch")) | {"access_mode": "read_and_write"}
+    report = diagnose(settings)
+    assert report.code == 0
+    assert {each["status"] for each in report.findings} == {"ok"}
+    steps = [each["step"] for each in report.findings if each["source"] == "vault"]
+    order = [*CHAIN, *(["write prefix"] if where == "reading and writing" else [])]
+    assert [step for step, following in pairwise([*steps, ""]) if step != following] == order
+    assert [each["subject"] for each in report.findings if each["step"] == "form"] == list(SECRETS)
+
+
+def test_every_finding_has_the_same_fields(world: World, diagnose: Diagnose) -> None:
+    """What reads the JSON can rely on them."""
+    report = diagnose({**world.good(), "secret_id": "canary"})
+    for finding in report.findings:
+        assert list(finding) == ["status", "text", "remedy", "subject", "step", "source"]
+        assert finding["status"] in {"ok", "warning", "fault", "not reached"}
+        assert finding["text"]
+        assert finding["step"]
+        assert bool(finding["remedy"]) == (finding["status"] in {"fault", "warning"})
+
+
+def test_references_are_followed(world: World, diagnose: Diagnose) -> None:
+    """Each with the path it leads to; an optional one may lead nowhere."""
+    path = world.path
+    references = {
+        "SECRET_STRIPE_KEY": f"{{vault://vault/{path}/api_key}}",
+        "SECRET_REGION": f"{{vault://vault/{path}/region?default=eu}}",
+        "SECRET_EXTRA": f"{{vault://vault/{path}/extra?optional=true}}",
+    }
+    report = diagnose({**environment(world.good()), **references})
+    said = {each["subject"]: each["text"] for each in report.findings if each["step"] == "secrets"}
+    assert said["SECRET_STRIPE_KEY"] == said["SECRET_REGION"] == f"secret/{path} version 1; the token may read"
+    assert said["SECRET_EXTRA"] == "left out: it is optional, and leads nowhere"
+    assert report.code == 0
+
+
+def test_a_vault_that_nothing_refers_to_needs_no_mount_point(world: World, diagnose: Diagnose) -> None:
+    """It is there, and that is all that is wanted of it."""
+    made = {"URL": world.vault.url, "TOKEN": world.with_token()["token"], "MOUNT_POINT": "nowhere"}
+    partner = {f"VAULTS__PARTNER__{name}": text for name, text in made.items()}
+    report = diagnose({**environment(world.good()), **partner})
+    assert report.code == 0
+    assert "no SECRET_<NAME> refers to this Vault" in report.output
+
+
+def test_what_is_declared_is_not_blamed_for_a_vault_that_fails(world: World, diagnose: Diagnose) -> None:
+    """It is not known whether it would be there; what another source holds is known."""
+    settings = environment({**world.good(), "url": f"http://127.0.0.1:{free_port()}"})
+    report = diagnose({**settings, "SECRET_API_KEY": "canary-of-the-environment"})
+    said = {each["subject"]: each["status"] for each in report.findings if each["step"] == "form"}
+    assert said == {"database_url": "not reached", "api_key": "ok", "jwt_secret": "not reached"}
+
+
+def test_without_vault_everything_may_come_from_the_environment(world: World, diagnose: Diagnose) -> None:
+    """Nothing is asked of Vault then; what is missing is named with its variable."""
+    local = {"SECRET_DATABASE_URL": "sqlite:///app.db", "SECRET_API_KEY": "canary"}
+    with world.vault.audited() as calls:
+        report = diagnose(local)
+    assert [path for _, path in calls if path != "auth/token/accessors/"] == []
+    (fault,) = report.of("fault")
+    assert fault["subject"] == "jwt_secret"
+    assert "VAULT_ENABLED=true" in fault["remedy"]
+    assert "SECRET_JWT_SECRET" in fault["remedy"]
+    assert diagnose({**local, "SECRET_JWT_SECRET": "canary" * 8}).code == 0
+
+
+# --- warnings ---
+
+
+def test_certificates_that_expire_soon_are_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """The server's and the client's, before they stop the service."""
+    pair = world.authority.issue("app", dt.timedelta(days=10))
+    report = diagnose(world.over_tls("soon", client_cert=pair[0], client_key=pair[1]))
+    assert report.code == 0
+    assert "the server's certificate is good until" in report.warnings("TLS")
+    assert "the client certificate is good until" in report.warnings("TLS")
+
+
+def test_clocks_that_differ_are_pointed_out(world: World) -> None:
+    """With how much, and which is ahead."""
+    settings = Settings.model_validate({"vault": world.good()})
+    now = dt.datetime.now(dt.UTC).timestamp()
+    for offset, said in ((3600, "ahead of Vault's"), (-3600, "behind Vault's")):
+        found = list(examine(settings, clock=lambda offset=offset: now + offset))  # type: ignore[misc]
+        (skewed,) = [each for each in found if each.step == "status" and each.status == "warning"]
+        assert re.search(rf"36\d\d s {said}|359\d s {said}", skewed.text)
+
+
+def test_an_unencrypted_way_to_another_machine_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """0.0.0.0 stands for this machine, but does not look like it."""
+    report = diagnose({**world.good(), "url": world.vault.url.replace("127.0.0.1", "0.0.0.0")})
+    assert "in the clear" in report.warnings("TLS")
+    assert report.code == 0
+
+
+def test_a_proxy_in_between_is_pointed_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the reason why nothing works; it is what the next steps are about; its password is not shown."""
+    settings = Settings.model_validate({"vault": {**world.good(), "url": "http://vault.invalid:8200"}})
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", f"http://app:canary@127.0.0.1:{free_port()}")
+    found = list(examine(settings))
+    assert any(each.status == "warning" and "NO_PROXY=vault.invalid" in each.remedy for each in found)
+    assert [each.step for each in found if each.status == "fault"] == ["connection"]
+    assert "canary" not in str(found)
+
+
+def test_a_root_token_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """It works, but may do too much."""
+    settings = {**world.with_token(), "token": world.vault.root_token}
+    report = diagnose(settings)
+    assert "may do everything" in report.warnings("token")
+    assert report.code == 0
+
+
+def test_a_token_that_will_end_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """One that was handed in, and that nobody can renew."""
+    report = diagnose(world.with_token(ttl="1h", renewable=False, num_uses=50))
+    assert "nobody can renew the token" in report.warnings("token")
+    assert "good for a few requests only" in report.warnings("token")
+    assert report.code == 0
+
+
+def test_a_policy_that_is_too_wide_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """A service that only reads need not be able to write."""
+    report = diagnose(world.good(READ_POLICY.replace('["read"]', '["read", "update", "delete"]', 1)))
+    assert "more than read: delete, update" in report.warnings("secrets")
+    assert 'capabilities = ["read"]' in report.warnings("secrets")
+    assert report.code == 0
+
+
+def test_a_policy_that_lacks_what_the_token_does_with_itself_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """The service works without; one login is made all the same, not a second one."""
+    everything = READ_POLICY.splitlines()
+    for lacking in (["lookup"], ["renew"], ["revoke"], ["lookup", "capabilities"], ["renew", "revoke"]):
+        policy = "\n".join(line for line in everything if not re.search(f"({'|'.join(lacking)})-self", line))
+        with world.vault.audited() as calls:
+            report = diagnose(world.good(policy), tokens_left="revoke" in lacking)
+        (said,) = [each["remedy"] for each in report.of("warning") if each["step"] == "token"]
+        assert re.findall(r"(\w+)-self", said) == lacking
+        assert report.code == 0
+        assert [path for _, path in calls].count("auth/approle/login") == 1
+
+
+def test_a_variable_that_looks_misspelt_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """It would be ignored without a word; and the environment wins over the file."""
+    (world.directory / ".env").write_text("VAULT_URL=https://vault.example.com\nVAULT_NAMSPACE=canary\n")
+    report = diagnose({**environment(world.good()), "VAULT_TIMOUT": "canary", "VAULT_FORMAT": "json"})
+    assert "Set VAULT_TIMEOUT in the environment" in report.warnings("settings")
+    assert "Set VAULT_NAMESPACE in .env" in report.warnings("settings")
+    assert "VAULT_FORMAT" not in report.output  # one of Vault's own tools
+    assert "the environment wins over .env for VAULT_URL" in report.findings[0]["text"]
+
+
+# --- what is good for one use only ---
+
+
+def test_a_wrapped_secret_id_is_looked_at_but_not_used_up(world: World, diagnose: Diagnose) -> None:
+    """Unless a login is asked for; then it is said that the service needs another one."""
+    settings, wrapped = with_secret_id(world, wrap_ttl="60s")
+    variables = {**settings, "secret_id": wrapped, "secret_id_wrapped": "true"}
+    report = diagnose(variables)
+    assert "not unwrapped, since that works once → `python -m app doctor --login`" in report.warnings("login")
+    assert [each["step"] for each in report.of("not reached")] == [*CHAIN[CHAIN.index("login") + 1 :], *["form"] * 3]
+    assert report.code == 1  # it is not known whether all is well
+
+
+def test_a_login_on_request_uses_a_wrapped_secret_id_up(world: World, diagnose: Diagnose) -> None:
+    """And everything is reached."""
+    settings, wrapped = with_secret_id(world, wrap_ttl="60s")
+    variables = {**settings, "secret_id": wrapped, "secret_id_wrapped": "true"}
+    unwrapped = HARMLESS | {"sys/wrapping/unwrap"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.integration.test_doctor.HARMLESS", unwrapped)
+        report = diagnose(variables, login=True)
+    assert report.code == 0
+    assert "Deliver a new one" in report.warnings("login")
+
+
+def test_no_login_is_made_against_the_persons_will(world: World, diagnose: Diagnose) -> None:
+    """For a secret id that may be good for one login only."""
+    with world.vault.audited() as calls:
+        report = diagnose(world.good(), login=False)
+    assert "auth/approle/login" not in [path for _, path in calls]
+    assert [each["step"] for each in report.of("not reached")] == [*CHAIN[CHAIN.index("login") :], *["form"] * 3]
+    assert report.code == 1
+
+
+@pytest.mark.parametrize(
+    ("uses", "said"),
+    [
+        (3, "good for 2 more logins"),
+        (1, "used up by this login: the next start needs a new one"),
+        (0, "good for any number of logins"),
+    ],
+)
+def test_a_secret_id_for_few_logins_is_pointed_out(world: World, diagnose: Diagnose, uses: int, said: str) -> None:
+    """If the token may ask; the doctor's own login counts."""
+    may_ask = 'path "auth/approle/role/+/secret-id/lookup" {{ capabilities = ["update"] }}'
+    settings, secret_id = with_secret_id(world, world.good(READ_POLICY + may_ask), num_uses=uses)
+    report = diagnose({**settings, "secret_id": secret_id})
+    (finding,) = [each for each in report.findings if each["subject"] == "secret id"]
+    assert finding["text"].startswith(said)
+    assert finding["status"] == ("warning" if uses else "ok")
+    assert report.code == 0
+
+
+def test_a_role_without_secret_ids_has_none_that_could_be_used_up(world: World, diagnose: Diagnose) -> None:
+    """So nothing is said of it."""
+    settings = world.good()
+    role = {"bind_secret_id": False, "token_bound_cidrs": ["127.0.0.0/8"]}
+    world.vault.client.adapter.post(f"/v1/auth/approle/role/{role_of(world, settings)}", json=role)
+    report = diagnose({**settings, "secret_id": ""})
+    assert report.code == 0
+    assert [each["subject"] for each in report.findings if each["step"] == "token"] == [""]
+
+
+# --- the command ---
+
+
+def command(world: World, variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m app doctor` as a person does."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "SECRET_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "app", "doctor", *arguments],
+        cwd=world.directory,
+        env={**kept, "PYTHONPATH": str(ROOT), "VAULT_TOKEN": "junk", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_reports_for_people(world: World) -> None:
+    """A line a finding, the remedy below it, a summary, and an exit code."""
+    good, wrong = environment(world.good()), {"VAULT_SECRET_ID": "canary"}
+    well, ill = command(world, good), command(world, {**good, **wrong})
+    assert (well.returncode, ill.returncode) == (0, 1)
+    assert well.stdout.endswith("All is well.\n")
+    assert re.search(r"\n  fault +login .*the secret id is wrong", ill.stdout)
+    assert re.search(r"\n +-> Put a new one into VAULT_SECRET_ID: `vault write -f ", ill.stdout)
+    assert re.search(r"\n  not reached +token +waits for: login\n", ill.stdout)
+    assert ill.stdout.endswith("fault: 1, not reached: 6\n")
+    assert well.stderr == ill.stderr == ""
+    assert not [canary for canary in world.canaries if canary in well.stdout + ill.stdout]
+
+
+def test_the_command_reports_for_programs(world: World) -> None:
+    """Nothing but one JSON object."""
+    finished = command(world, environment(world.good()), "--json", "--no-login")
+    assert finished.returncode == 1
+    assert json.loads(finished.stdout)["well"] is False
+    assert finished.stderr == ""
+
+
+def test_a_step_that_hangs_does_not_hold_back_what_was_found(world: World) -> None:
+    """Findings come one by one; the chain may be left at any of them, and the token is given back."""
+    proxy = FaultyProxy(world.vault.url)
+    with proxy.running() as url:
+        settings = Settings.model_validate({"vault": {**world.good(), "url": url}})
+        findings = examine(settings)
+        assert next(each for each in findings if each.step == "login").status == "ok"
+        findings.close()  # type: ignore[attr-defined]
+    assert proxy.requests[-1] == ("POST", "/v1/auth/token/revoke-self")
