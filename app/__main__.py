@@ -16,6 +16,7 @@ from app.config import MAIN_VAULT, get_settings
 from app.config_conjur import CONJUR
 from app.conjur import ConjurFolders, get_conjur_writer
 from app.conjur_policy import conjur_policy
+from app.doctor import doctor
 from app.errors import (
     AccessRefused,
     BadReference,
@@ -64,13 +65,16 @@ Pairs = Annotated[
 VaultName = Annotated[
     str | None, typer.Option("--vault", help="Which of the configured Vaults, or conjur; default: what is enabled.")
 ]
+MayLogIn = Annotated[bool | None, typer.Option("--login/--no-login", help="Even where that uses something up.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 Versions = Annotated[list[int], typer.Option("--version", min=1, help="May be given several times.")]
 
 
 @cli.callback()
-def prepare() -> None:
+def prepare(context: typer.Context) -> None:
     """Log only what matters, unless LOG_LEVEL=DEBUG; what is logged goes to standard error."""
+    if context.invoked_subcommand == "doctor":  # wrong settings are what it is there for
+        return
     settings = get_settings()
     configure_logging("DEBUG" if settings.log_level == "DEBUG" else "ERROR", settings.log_format)
 
@@ -171,6 +175,12 @@ def policy(vault: VaultName = None) -> None:
     """
     settings, name = get_settings(), _chosen(vault)
     typer.echo(conjur_policy(settings) if name == CONJUR else vault_policy(settings, name), nl=False)
+
+
+@cli.command("doctor")
+def diagnose(login: MayLogIn = None, *, as_json: AsJson = False) -> None:
+    """Say what is wrong between the settings and the secrets, and what mends it; 0 only if all is well."""
+    raise typer.Exit(doctor(as_json=as_json, login=login))
 
 
 def _writer(vault: str | None) -> Any:
