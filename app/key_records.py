@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.errors import ApiKeyExists
 
@@ -41,11 +41,26 @@ class KeyShelf(Protocol):
         ...
 
     def add(self, record: KeyRecord, key: str) -> None:
-        """Store a new key and verify it, or leave nothing behind; raise `ApiKeyExists` if the name is taken."""
+        """Store a new key, verify it, and let it count, or leave nothing behind; raise `ApiKeyExists`."""
         ...
 
-    def replace(self, record: KeyRecord, key: str, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
-        """Store a key in place of the present one: `former` ones stay on record with their new ends, `gone` do not."""
+    def look(self, name: str) -> tuple[list[KeyRecord], Any]:
+        """Return what is known of a name, and a mark of its state for `replace`; raise `ApiKeyMissing`."""
+        ...
+
+    def replace(self, record: KeyRecord, key: str, mark: Any) -> None:
+        """Store another key of a name, verify it, and let it count; the old ones count as before.
+
+        Raises `LostRace` if the state is not what `look` saw. After any error all is as it was, or the error says what
+        is not.
+        """
+        ...
+
+    def settle(self, record: KeyRecord, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
+        """Give `former` keys of a name their new ends, and forget those that are `gone`; `record` is the present one.
+
+        Raises `ApiKeyMissing` if the name has been revoked meanwhile.
+        """
         ...
 
     def reveal(self, name: str) -> str:
@@ -81,8 +96,8 @@ def for_people(record: KeyRecord) -> dict[str, str]:
 
 def name_taken(path: str, name: str) -> ApiKeyExists:
     """Return the error for a name that is in use."""
-    remedy = f"Choose another name, rotate it, or DELETE /api-keys/{name} first."
-    return ApiKeyExists(path, "there is a key of this name already", remedy)
+    remedy = f"Choose another name, or DELETE /api-keys/{name} first; GET /api-keys tells whether it counts."
+    return ApiKeyExists(path, "something is stored under this name already", remedy)
 
 
 def _date(milliseconds: int) -> str:

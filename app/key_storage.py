@@ -18,6 +18,8 @@ def open_api_keys(settings: Settings) -> ApiKeys | None:
     if vault.access_mode != "read_and_write":
         return None
     if vault.enabled:
+        if vault.kv_version == "1":
+            return None  # it has no metadata
         return ApiKeys(VaultKeyShelf(lambda: VaultKVWriter(get_session(vault)), vault.write_prefix))
     if settings.conjur.enabled:
         return ApiKeys(ConjurKeyShelf(lambda: ConjurWriter(get_conjur_session(settings)), vault.write_prefix))

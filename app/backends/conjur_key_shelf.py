@@ -6,8 +6,9 @@ several who want one name the first gets it. Of several who rotate one key at th
 overtaken is told so if that happens before the end. Rests on what `ConjurWriter` rests on.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from app.backends.conjur_writer import ConjurWriter
 from app.errors import ApiKeyMissing, LostRace, PathMissing, VaultError
@@ -33,8 +34,7 @@ class ConjurKeyShelf:
 
     def records(self) -> list[KeyRecord]:
         """Return what is known of all keys: a request for every thousand variables that can be seen."""
-        noted = (annotations.get(RECORDS, "") for _, annotations in self._writer.list(self._prefix))
-        return [record for text in noted for marker in text.split() if (record := record_of(marker))]
+        return [record for _, annotations in self._writer.list(self._prefix) for record in _records(annotations)]
 
     def add(self, record: KeyRecord, key: str) -> None:
         """Claim the name, set the key, verify it, and only then let it count."""
@@ -49,16 +49,37 @@ class ConjurKeyShelf:
             self._undo(path, record, error)
             raise
 
-    def replace(self, record: KeyRecord, key: str, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:  # noqa: ARG002 - what is not noted is gone
-        """Put the records first, then the key; if that fails, put the records back as they were."""
-        path = self._path(record.name)
-        before = self._writer.annotations(path)
+    def look(self, name: str) -> tuple[list[KeyRecord], dict[str, str]]:
+        """Return the records of a name, and its annotations."""
         try:
-            self._writer.annotate(path, _noted([record, *former]))
+            noted = self._writer.annotations(self._path(name))
+        except PathMissing:
+            raise ApiKeyMissing(name) from None
+        found = _records(noted)
+        if not found:
+            raise ApiKeyMissing(name)
+        return found, noted
+
+    def replace(self, record: KeyRecord, key: str, mark: Any) -> None:
+        """Put the new record first, then the key; if that fails, put the records back as they were."""
+        path = self._path(record.name)
+        try:
+            self._writer.annotate(path, _noted([record, *_records(mark)]))
             self._store(path, record, key)
         except VaultError as error:
-            self._put_back(path, record, key, before, error)
+            self._put_back(path, record, key, mark, error)
             raise
+
+    def settle(self, record: KeyRecord, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:  # noqa: ARG002 - what is not noted is gone
+        """Write all records of the name anew."""
+        path = self._path(record.name)
+        try:
+            claimed = self._is_claimed(path, record)
+        except PathMissing:
+            raise ApiKeyMissing(record.name) from None
+        if not claimed:
+            raise LostRace(path, "somebody else has rotated it meanwhile", "Take the key that they got.")
+        self._writer.annotate(path, _noted([record, *former]))
 
     def reveal(self, name: str) -> str:
         """Return the key that is stored under a name."""
@@ -101,7 +122,7 @@ class ConjurKeyShelf:
             _left_behind(record.name, another)
             error.remedy += f" Then DELETE /api-keys/{record.name}, since traces of the attempt could not be removed."
 
-    def _put_back(self, path: str, record: KeyRecord, key: str, before: dict[str, str], error: VaultError) -> None:
+    def _put_back(self, path: str, record: KeyRecord, key: str, before: Mapping[str, str], error: VaultError) -> None:
         """Undo a rotation that failed, unless it is somebody else's by now; if the key is set, say what to do."""
         try:
             if not self._is_claimed(path, record):
@@ -112,6 +133,10 @@ class ConjurKeyShelf:
         except VaultError as another:
             _left_behind(record.name, another)
         error.remedy += " The new key may be stored already: rotate it again."
+
+
+def _records(annotations: Mapping[str, str]) -> list[KeyRecord]:
+    return [record for marker in annotations.get(RECORDS, "").split() if (record := record_of(marker))]
 
 
 def _noted(records: list[KeyRecord]) -> dict[str, str]:

@@ -6,8 +6,9 @@ of 10,000 keys. A key counts as long as its record is there: an issue writes the
 first. Rests on KV version 2: `data/`, `metadata/` and `LIST metadata/`.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.errors import ApiKeyMissing, LostRace, PathMissing, VaultError
@@ -44,34 +45,56 @@ class VaultKeyShelf:
         except LostRace:
             raise name_taken(path, record.name) from None
         except VaultError as error:  # it may have been written all the same
-            self._settle(record, key, error)
+            self._settle_write(record, key, error)
             raise
         try:
-            self._describe(record)
+            self._writer.write_custom_metadata(path, for_people(record))
             self._verify(path, key)
-            self._writer.write_custom_metadata(self._marker(record), {})
+            self._note(record)
+            self._verify(path, key)  # somebody may have revoked the name meanwhile
         except VaultError as error:
             self._undo(record, error)
             raise
 
-    def replace(self, record: KeyRecord, key: str, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
-        """Put the records first, then the key with check-and-set: if that fails, all is as it was."""
-        path, new = self._path(record.name), []
-        version = self._writer.metadata(path)["current_version"]
+    def look(self, name: str) -> tuple[list[KeyRecord], int]:
+        """Return the records of a name, and the version of its key: first that, since what changes later changes it."""
         try:
-            for each in (record, *former):
-                new.append(self._marker(each))
-                self._writer.write_custom_metadata(new[-1], {})
-            self._writer.write(path, {"key": key}, cas=version)
+            version: int = self._writer.metadata(self._path(name))["current_version"]
+        except PathMissing:
+            raise ApiKeyMissing(name) from None
+        found = [record for record in self.records() if record.name == name]
+        if not found:
+            raise ApiKeyMissing(name)
+        return found, version
+
+    def replace(self, record: KeyRecord, key: str, mark: Any) -> None:
+        """Put the new record first, then the key with check-and-set: if that fails, all is as it was."""
+        path = self._path(record.name)
+        try:
+            self._note(record)
+            self._writer.write(path, {"key": key}, cas=mark)
             self._verify(path, key)
         except VaultError as error:
-            if self._is_as_before(path, version, error):
-                self._take_back(record.name, new, error)
+            if self._is_as_before(path, mark, error):
+                self._take_back(record.name, [record], error)
             raise
-        with suppress(VaultError):  # the one is for people, the others have an earlier end on record
-            self._describe(record)
+
+    def settle(self, record: KeyRecord, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
+        """Write the new ends first: the earliest end on record counts, so what else is left there does no harm."""
+        former = tuple(former)
+        for each in former:
+            self._note(each)
+        with suppress(VaultError):
             for each in gone:
-                self._writer.delete_metadata(self._marker(each))
+                self._forget(each)
+            self._writer.write_custom_metadata(self._path(record.name), for_people(record))
+        try:
+            self._writer.read(self._path(record.name))
+        except PathMissing:  # it was revoked before we wrote
+            for each in (record, *former):
+                self._forget(each)
+            self._writer.delete_metadata(self._path(record.name))  # which has no version, only what we described
+            raise ApiKeyMissing(record.name) from None
 
     def reveal(self, name: str) -> str:
         """Return the key that is stored under a name."""
@@ -79,25 +102,45 @@ class VaultKeyShelf:
 
     def remove(self, name: str) -> None:
         """Remove the records first: from then on no key of this name counts."""
-        markers = [each for each in self._writer.list(f"{self._prefix}/{INDEX}") if each.startswith(f"{name}~")]
-        if not markers:
-            try:  # a key without a record: left behind by an issue that broke off
-                self._writer.metadata(self._path(name))
-            except PathMissing:
+        known = self._forget_all(name)
+        try:
+            self._writer.metadata(self._path(name))
+        except PathMissing:
+            if not known:
                 raise ApiKeyMissing(name) from None
-        for marker in markers:
-            self._writer.delete_metadata(f"{self._prefix}/{INDEX}/{marker}")
         self._writer.delete_metadata(self._path(name))
+        self._forget_all(name)  # those of an issue or a rotation that was under way
+
+    def _forget_all(self, name: str) -> bool:
+        found = [record for record in self.records() if record.name == name]
+        for record in found:
+            self._forget(record)
+        return bool(found)
+
+    def _note(self, record: KeyRecord) -> None:
+        with self._without_hash(record):
+            self._writer.write_custom_metadata(self._marker(record), {})
+
+    def _forget(self, record: KeyRecord) -> None:
+        with self._without_hash(record):
+            self._writer.delete_metadata(self._marker(record))
+
+    @contextmanager
+    def _without_hash(self, record: KeyRecord) -> Iterator[None]:
+        """Keep the hash, which is part of the path, out of errors."""
+        try:
+            yield
+        except VaultError as error:
+            error.subject, error.cause, error.remedy = (
+                text.replace(marker_of(record), "*") for text in (error.subject, error.cause, error.remedy)
+            )
+            raise
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
     def _marker(self, record: KeyRecord) -> str:
         return f"{self._prefix}/{INDEX}/{marker_of(record)}"
-
-    def _describe(self, record: KeyRecord) -> None:
-        """Write down for people what is known of the key; the service itself does not read it."""
-        self._writer.write_custom_metadata(self._path(record.name), for_people(record))
 
     def _verify(self, path: str, key: str) -> None:
         if not self._is_ours(path, key):
@@ -117,7 +160,7 @@ class VaultKeyShelf:
         error.remedy += " The new key may be stored already: rotate it again."
         return False
 
-    def _settle(self, record: KeyRecord, key: str, error: VaultError) -> None:
+    def _settle_write(self, record: KeyRecord, key: str, error: VaultError) -> None:
         """Undo what a write that failed may have done; what is stored, if anything, may be somebody else's."""
         try:
             ours = self._is_ours(self._path(record.name), key)
@@ -129,12 +172,15 @@ class VaultKeyShelf:
 
     def _undo(self, record: KeyRecord, error: VaultError) -> None:
         """Leave nothing behind; if that fails too, say in `error` what is left."""
-        self._take_back(record.name, [self._marker(record), self._path(record.name)], error)
+        self._take_back(record.name, [record], error, key_too=True)
 
-    def _take_back(self, name: str, paths: Iterable[str], error: VaultError) -> None:
+    def _take_back(self, name: str, records: Iterable[KeyRecord], error: VaultError, *, key_too: bool = False) -> None:
         try:
-            for path in paths:
-                self._writer.delete_metadata(path)
+            for record in records:
+                self._forget(record)
+            if key_too:
+                self._writer.delete_metadata(self._path(name))
         except VaultError as another:
             log.warning("api_key_left_behind", name=name, error=type(another).__name__, reason=str(another))
-            error.remedy += f" Then DELETE /api-keys/{name}, since traces of the attempt could not be removed."
+            again = f"DELETE /api-keys/{name}" if key_too else f"rotate {name} again"
+            error.remedy += f" Then {again}, since traces of the attempt could not be removed."

@@ -12,7 +12,7 @@ from typing import Any
 import hvac
 
 from app.backends.vault_kv import VaultKV
-from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, WrongKVVersion
+from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, VaultError, WrongKVVersion
 from app.known_causes import STALE_WRITE
 from app.vault_errors import data_of
 from app.vault_http import quoted
@@ -115,7 +115,7 @@ class VaultKVWriter(VaultKV):
             if error.cause != STALE_WRITE:
                 raise
             cause = f"version {cas} is not the current one any more"
-            with suppress(PermissionDenied):  # to tell the current one; the race is lost all the same
+            with suppress(VaultError):  # to tell the current one; the race is lost all the same
                 cause += f", {self.metadata(path).get('current_version', 0)} is"
             raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
 

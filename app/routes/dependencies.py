@@ -14,7 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBasic, HTTPBasicCredentials
 from app import NAME
 from app.api_keys import ApiKeys
 from app.config import Settings
-from app.errors import AccessRefused
+from app.errors import AccessRefused, SecretUnavailable
 from app.refresh import Refresher
 from app.rotating import Rotating
 from app.secret_store import SecretStore, Snapshot
@@ -85,7 +85,12 @@ async def get_caller(request: Request, secrets: Secrets, api_key: ApiKey) -> str
     api_keys: ApiKeys | None = request.app.state.api_keys
     if api_key and api_keys is not None and (record := api_keys.find(api_key)):
         return f"api-key/{record.name}"
-    await require_api_key(secrets, api_key)
+    try:
+        await require_api_key(secrets, api_key)
+    except HTTPException:
+        if api_key and api_keys is not None and api_keys.index.problems:  # it may be a good one
+            raise SecretUnavailable("the API keys", "not read yet", "GET /health/ready tells why.") from None
+        raise
     return "api-key"
 
 

@@ -14,7 +14,7 @@ from app.api_keys import ApiKeys
 from app.backends.vault_key_shelf import INDEX, VaultKeyShelf
 from app.backends.vault_kv_writer import VaultKVWriter
 from app.config import Settings, VaultSettings
-from app.errors import ApiKeyExists, LostRace, PermissionDenied, VaultError
+from app.errors import ApiKeyExists, ApiKeyMissing, LostRace, PermissionDenied, VaultError
 from app.key_records import KeyRecord, digest_of, marker_of
 from app.main import create_app
 from app.vault import close_sessions, get_session
@@ -180,7 +180,7 @@ def test_the_same_request_again_makes_no_second_key(client: TestClient, vault: V
     if operation == "rotate":
         issue(client, "alice")
         url, body = "/api-keys/alice/rotate", {"grace_period": 0, "expires_in": 60}
-        other = {"grace_period": 0, "expires_in": 61}
+        other = {"grace_period": 1, "expires_in": 60}
     once = {"Idempotency-Key": unique("once")}
     first, again = (client.post(url, json=body, headers=once) for _ in range(2))
     assert first.is_success
@@ -189,6 +189,10 @@ def test_the_same_request_again_makes_no_second_key(client: TestClient, vault: V
     replica = TestClient(service(settings_for(vault, path_of(client))), headers={**ADMIN, **once})
     with replica:
         assert replica.post(url, json=body).json() == first.json()
+    both = {**once, "X-API-Key": SECRETS["api_key"]}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.post(url, json=body, headers=both).json(), range(8)))
+    assert answers == [first.json()] * 8
     client.post("/api-keys/alice/rotate", json={"grace_period": 60})
     assert client.post(url, json=body, headers=once).status_code == 409  # it cannot be shown any more
     assert len(client.get("/api-keys").json()["keys"]) == 1
@@ -219,26 +223,6 @@ def test_of_many_that_want_one_name_one_gets_it(vault: Vault, path: str) -> None
     fresh.refresh()
     assert fresh.find(made[0]) is not None
     assert len(remains(vault, path)) == 2  # the key and its record
-
-
-def test_rotations_at_the_same_time_leave_one_present_key(vault: Vault, path: str) -> None:
-    """Whoever was overtaken is told so, and changes nothing."""
-    keys = api_keys(settings_for(vault, path))
-    keys.issue("alice")
-
-    def attempt(_n: int) -> str | None:
-        try:
-            return api_keys(settings_for(vault, path)).rotate("alice", 60)[1]
-        except LostRace:
-            return None
-
-    with ThreadPoolExecutor(4) as pool:
-        made = [key for key in pool.map(attempt, range(4)) if key]
-    stored = vault.client.secrets.kv.v2.read_secret_version(f"{path}/keys/alice", raise_on_deleted_version=True)
-    assert stored["data"]["data"]["key"] in made
-    keys.refresh()
-    assert keys.find(stored["data"]["data"]["key"]) is not None
-    assert keys.index.of("alice")[0].digest in {digest_of(key) for key in made}
 
 
 def test_every_replica_learns_within_one_interval(vault: Vault, path: str) -> None:
@@ -322,28 +306,65 @@ def test_what_cannot_be_undone_is_said(vault: Vault, path: str) -> None:
     assert repaired.issue("alice")[0].name == "alice"
 
 
-@pytest.mark.parametrize("step", ["letting the new key count", "ending the old key", "writing the new key"])
-def test_a_rotation_that_fails_changes_nothing(vault: Vault, path: str, step: str) -> None:
-    """The old key stays as good as it was, for every replica."""
-    _, old_key = api_keys(settings_for(vault, path)).issue("alice")
+@pytest.mark.parametrize("expires_in", [None, 60], ids=["no end", "an end before the grace period's"])
+@pytest.mark.parametrize("step", ["letting the new key count", "writing the new key", "verifying it"])
+def test_a_rotation_that_fails_changes_nothing(vault: Vault, path: str, step: str, expires_in: int | None) -> None:
+    """The old key stays as good as it was, for every replica; unless the new one is stored, which is said."""
+    _, old_key = api_keys(settings_for(vault, path)).issue("alice", expires_in)
     before = remains(vault, path)
-    part = "/data/" if step == "writing the new key" else INDEX
-    seen: list[str] = []
+    method, part = {"letting the new key count": ("POST", INDEX), "verifying it": ("GET", "/data/")}.get(
+        step, ("POST", "/data/")
+    )
+    broken: list[str] = []
 
     def fault(sent: str, url: str) -> Fault | None:
-        if sent == "POST" and part in url:
-            seen.append(url)
-            if len(seen) == (2 if step == "ending the old key" else 1):
-                return Fault(status=500)
+        if sent == method and part in url and len(broken) < (4 if method == "GET" else 1):
+            broken.append(url)
+            return Fault(status=500)
         return None
 
     with behind(vault, path, fault) as keys:
-        with pytest.raises(VaultError):
-            keys.rotate("alice", 60)
-        assert remains(vault, path) == before
+        with pytest.raises(VaultError) as caught:
+            keys.rotate("alice", 3600)
+        assert broken
         keys.refresh()
         assert keys.find(old_key) is not None
-        assert keys.rotate("alice", 60)[0].name == "alice"
+        if step == "verifying it":
+            assert "rotate it again" in caught.value.remedy
+        else:
+            assert remains(vault, path) == before
+        assert keys.rotate("alice", 0)[0].name == "alice"
+        assert keys.find(old_key) is None
+        assert len([name for name in remains(vault, path) if name.startswith("alice~")]) <= 3
+
+
+def test_a_rotation_that_cannot_end_the_old_key_says_so(vault: Vault, path: str) -> None:
+    """The new key is stored; the same request again brings it, and ends the old one."""
+    _, old_key = api_keys(settings_for(vault, path)).issue("alice")
+    notes: list[str] = []
+
+    def fault(sent: str, url: str) -> Fault | None:
+        if sent == "POST" and INDEX in url:
+            notes.append(url)
+        return Fault(status=500) if len(notes) == 2 and sent == "POST" else None
+
+    with behind(vault, path, fault) as keys:
+        with pytest.raises(VaultError, match="rotate it again"):
+            keys.rotate("alice", 0, idempotency_key="once")
+        notes.append("mended")
+        _, key = keys.rotate("alice", 0, idempotency_key="once")
+        fresh = api_keys(settings_for(vault, path))
+        fresh.refresh()
+        assert fresh.find(key) is not None
+        assert fresh.find(old_key) is None
+        assert stored_key(vault, path) == key
+
+
+def stored_key(vault: Vault, path: str) -> str:
+    """Return what other services fetch."""
+    stored = vault.client.secrets.kv.v2.read_secret_version(f"{path}/keys/alice", raise_on_deleted_version=True)
+    key: str = stored["data"]["data"]["key"]
+    return key
 
 
 def test_a_rotation_whose_cleaning_fails_is_a_rotation(vault: Vault, path: str) -> None:
@@ -355,6 +376,120 @@ def test_a_rotation_whose_cleaning_fails_is_a_rotation(vault: Vault, path: str) 
         assert keys.find(key) is not None
         assert keys.index.find(old_key, time.time() + 59) is not None
         assert keys.index.find(old_key, time.time() + 61) is None
+
+
+class _KilledError(BaseException):
+    """The process is gone: nothing is undone."""
+
+
+@pytest.mark.parametrize("killed_after", range(1, 8))
+@pytest.mark.parametrize("operation", ["issue", "rotate"])
+def test_a_process_that_is_killed_leaves_nothing_that_the_same_request_does_not_mend(
+    vault: Vault, path: str, operation: str, killed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After whichever change; a key that somebody has is never lost, and a name never stuck."""
+    keys = api_keys(settings_for(vault, path))
+    _, old_key = keys.issue("alice") if operation == "rotate" else (None, "")
+    changes: list[str] = []
+    send = VaultKVWriter._send  # noqa: SLF001
+
+    def send_or_die(self: VaultKVWriter, subject: str, capability: str, *rest: Any, **more: Any) -> Any:
+        answer = send(self, subject, capability, *rest, **more)
+        if capability not in {"read", "list"}:
+            changes.append(capability)
+            if len(changes) == killed_after:
+                raise _KilledError
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VaultKVWriter, "_send", send_or_die)
+        try:
+            attempt(keys, operation)
+        except _KilledError:
+            pass
+        else:
+            assert len(changes) < killed_after
+    other = api_keys(settings_for(vault, path))
+    other.refresh()
+    if operation == "rotate":
+        assert other.find(old_key) is not None or stored_key(vault, path) != old_key
+    try:
+        key = attempt(other, operation)
+    except ApiKeyExists:  # what was written last did not count yet: the error says to revoke it
+        other.revoke("alice")
+        key = attempt(other, operation)
+    third = api_keys(settings_for(vault, path))
+    third.refresh()
+    assert third.find(key) is not None
+    assert stored_key(vault, path) == key
+    assert third.find(old_key) is None
+
+
+def attempt(keys: ApiKeys, operation: str) -> str:
+    """Send the request, the same each time."""
+    if operation == "issue":
+        return keys.issue("alice", idempotency_key="once")[1]
+    return keys.rotate("alice", 0, idempotency_key="once")[1]
+
+
+@pytest.mark.parametrize("expires_in", [None, 600])
+def test_of_rotations_at_the_same_time_every_answered_key_counts(
+    vault: Vault, path: str, expires_in: int | None
+) -> None:
+    """And the last one is stored; whoever was overtaken is told so, and changes nothing."""
+    for _ in range(5):
+        keys = api_keys(settings_for(vault, path))
+        _, old_key = keys.issue("alice", expires_in)
+
+        def rotate(_n: int) -> str | None:
+            try:
+                return api_keys(settings_for(vault, path)).rotate("alice", 3600)[1]
+            except LostRace:
+                return None
+
+        with ThreadPoolExecutor(3) as pool:
+            made = [key for key in pool.map(rotate, range(3)) if key]
+        keys.refresh()
+        assert all(keys.find(key) is not None for key in (old_key, *made))
+        assert stored_key(vault, path) in made
+        assert keys.index.of("alice")[0].digest == digest_of(stored_key(vault, path))
+        keys.revoke("alice")
+
+
+def test_a_revocation_counts_whatever_else_is_under_way(vault: Vault, path: str) -> None:
+    """Rotations and issues at the same time leave nothing that counts once the name is revoked."""
+    for _ in range(5):
+        keys = api_keys(settings_for(vault, path))
+        _, old_key = keys.issue("alice")
+        with ThreadPoolExecutor(2) as pool:
+            rotating = pool.submit(lambda: api_keys(settings_for(vault, path)).rotate("alice", 3600)[1])
+            revoking = pool.submit(lambda: api_keys(settings_for(vault, path)).revoke("alice"))
+            revoking.result()
+            error = rotating.exception()
+        assert error is None or isinstance(error, VaultError | ApiKeyMissing)
+        keys.refresh()
+        assert keys.find(old_key) is None
+        assert remains(vault, path) == []
+
+
+def test_a_hash_is_in_no_error(vault: Vault, path: str) -> None:
+    """It is part of a path; what the policy lacks is said all the same."""
+    no_index = POLICY + 'path "secret/metadata/{path}/keys/.index/*" {{ capabilities = ["list"] }}\n'
+    raw = {**settings_for(vault, path), **vault.app_role(path, policy=no_index)}
+    with pytest.raises(PermissionDenied) as caught:
+        api_keys(raw).issue("alice")
+    assert "~" not in str(caught.value)
+    assert f"{path}/keys/{INDEX}/*" in caught.value.remedy
+
+
+def test_keys_that_were_never_loaded_are_not_refused_as_wrong(vault: Vault, path: str) -> None:
+    """While the index cannot be read, nobody knows; the administrator's key is known."""
+    raw = {**settings_for(vault, path), **vault.app_role(path)}  # which may not list
+    with TestClient(service(raw)) as client:
+        unknown = client.post("/token", headers={"X-API-Key": "fvb_unknown"})
+        assert (unknown.status_code, "not read yet" in unknown.json()["detail"]) == (503, True)
+        assert client.post("/token", headers=ADMIN).status_code == 200
+        assert "lacks the capability list" in str(client.get("/health/ready").json()["warnings"])
 
 
 def test_ten_thousand_keys_are_fine(vault: Vault, path: str) -> None:

@@ -16,7 +16,7 @@ def record(name: str, key: str = "", created: int = 1, until: int | None = None,
 def index_of(*records: KeyRecord) -> KeyIndex:
     """Return an index that has loaded these."""
     index = KeyIndex()
-    index.publish("", (index.changes, records))
+    index.publish("", (index.start(), records))
     return index
 
 
@@ -49,14 +49,25 @@ def test_the_earliest_end_on_record_counts() -> None:
 def test_a_change_of_ours_survives_what_was_loaded_before_it() -> None:
     """A list that was asked for before an issue or a revocation does not know of it."""
     index = index_of(record("alice"), record("bob"))
-    before = index.changes
+    before = index.start()
     index.change("carol", [record("carol")])
     index.change("bob", [])
     index.publish("", (before, [record("alice"), record("bob")]))
     assert [each.name for each in index.present()] == ["alice", "carol"]
     assert index.find("bob", 0) is None
-    index.publish("", (index.changes, [record("alice"), record("bob")]))  # asked for later: what is stored counts
+    index.publish("", (index.start(), [record("alice"), record("bob")]))  # asked for later: what is stored counts
     assert [each.name for each in index.present()] == ["alice", "bob"]
+
+
+def test_what_was_loaded_later_counts_more() -> None:
+    """Whichever of two lists arrives first; before any has arrived the index says so."""
+    index = KeyIndex()
+    assert index.problems
+    earlier, later = index.start(), index.start()
+    index.publish("", (later, [record("bob")]))
+    index.publish("", (earlier, [record("alice")]))
+    assert [each.name for each in index.present()] == ["bob"]
+    assert not index.problems
 
 
 @given(
