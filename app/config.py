@@ -28,6 +28,7 @@ from app.config_conjur import CONJUR, ConjurSettings
 from app.config_types import Address, LowerCase, Paths, Seconds, UpperCase, VaultPath
 from app.errors import BadSettings
 from app.references import references_in
+from app.unpicklable import Unpicklable
 
 # What each auth method cannot do without: for every entry one of the named settings must be given.
 NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -41,7 +42,7 @@ MAIN_VAULT = "vault"  # its name in references
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class VaultSettings(BaseModel):
+class VaultSettings(Unpicklable, BaseModel):
     """The `VAULT_…` variables. The order counts: a field may look at those above it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

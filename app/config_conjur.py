@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core.core_schema import ValidationInfo
 
 from app.config_types import Address, VaultPath, refuse_bad_path, vault_path
+from app.unpicklable import Unpicklable
 
 CONJUR = "conjur"  # its name in references, among the sources of secrets, and in the group of settings
 
@@ -44,7 +45,7 @@ def _variables(text: object) -> object:
     return tuple(found.items())
 
 
-class ConjurSettings(BaseModel):
+class ConjurSettings(Unpicklable, BaseModel):
     """The `CONJUR_…` variables. The order counts: a field may look at those above it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

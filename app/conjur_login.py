@@ -20,6 +20,7 @@ from app.config import SERVICE_ACCOUNT_TOKEN
 from app.config_conjur import CONJUR, ConjurSettings
 from app.conjur_errors import not_conjur, refusal
 from app.errors import LoginRefused
+from app.redaction import hold
 from app.vault_calls import conjur_operation
 from app.vault_errors import network_errors
 from app.vault_http import TLSFiles, open_connections
@@ -79,6 +80,7 @@ def log_in(
     except BaseException:
         http.close()
         raise
+    hold((settings, "token"), [token.encoded, base64.b64decode(token.encoded).decode(errors="replace")])
     margin = 0.0 if same else lifetime * MARGIN  # a file that nobody renews is not read again at every call
     return ConjurLogin(token.encoded, token.login, http, now, lifetime, now + lifetime - margin)
 

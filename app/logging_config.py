@@ -2,12 +2,17 @@
 
 import logging
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.redaction import mask_named, mask_shown
 
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -41,11 +46,11 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
         if console
         else (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
     )
-    handler = logging.StreamHandler()
+    tidying = structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours
+    handler = _Handler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours, *rendering],
+            foreign_pre_chain=SHARED, processors=[*tidying, mask_named, *rendering, mask_shown]
         )
     )
     root = logging.getLogger()
@@ -57,6 +62,7 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry; what comes of it, we tell
     for name in ("httpx", "httpx2"):  # they log every URL with its query, and a query may hold anything
         logging.getLogger(name).setLevel(logging.WARNING)
+    _log_what_python_would_print()
 
 
 def where_raised(error: BaseException) -> dict[str, Any]:
@@ -69,6 +75,41 @@ def get_logger(name: str | None = None) -> structlog.stdlib.BoundLogger:
     """Return a logger whose first argument is a constant event name and whose other arguments are named."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+log = get_logger(__name__)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes to standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Tell of a line that cannot be rendered or written; logging itself would print its arguments, unmasked."""
+        error = sys.exception()
+        if error is not None and record.name != __name__:  # or it would go round in circles
+            with suppress(Exception):
+                log.error(
+                    "log_line_lost", of=record.name, file=record.pathname, line=record.lineno, **where_raised(error)
+                )
+
+
+def _log_what_python_would_print() -> None:
+    """Send warnings, and exceptions that nobody catches, through the log, which masks what they show."""
+    logging.captureWarnings(capture=True)
+    # a hook that somebody else has set stays
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _log_uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), where)
+    elif not issubclass(kind, SystemExit):  # a thread may end by it
+        log.critical("exception_uncaught", exc_info=(kind, error or kind(), where))
 
 
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

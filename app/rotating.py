@@ -6,7 +6,7 @@ Knows nothing of Vault: whoever has new secrets calls `follow`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from app.errors import SecretUnavailable
@@ -24,8 +24,8 @@ log = get_logger(__name__)
 class _Held(Generic[T]):
     """One object, the secrets it was built from, and how many are using it."""
 
-    value: T
-    secrets: dict[str, Any]
+    value: T = field(repr=False)
+    secrets: dict[str, Any] = field(repr=False)
     users: int = 0
     retired: bool = False
 

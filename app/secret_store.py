@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 from app.backends.protocol import Secret
 from app.errors import SecretsIncomplete, SecretUnavailable
 from app.logging_config import get_logger
+from app.redaction import hold, redact
+from app.unpicklable import Unpicklable
 
 _ABSENT = object()  # equal to no value that a secret can have
 
@@ -42,16 +44,13 @@ class Change:
         return {"path": self.path, "old": self.old_version, "new": self.new_version, "keys": list(self.keys)}
 
 
-class _SecretMapping(Mapping[str, Any]):
+class _SecretMapping(Unpicklable, Mapping[str, Any]):
     """A mapping that never shows its values by accident: not in `repr`, `str`, pickle or JSON."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {sorted(self)}>"
-
-    def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds secrets and cannot be pickled or copied")
 
 
 class Snapshot(_SecretMapping):
@@ -113,7 +112,7 @@ class SecretStore(_SecretMapping):
 
     def describe(self) -> dict[str, Any]:
         """Return what the log may say of it: names, and what is wrong."""
-        return {"names": sorted(self), "broken": self.problems}
+        return {"names": sorted(self), "broken": [f"{name}: {problem}" for name, problem in self.problems.items()]}
 
     def would_take(self, name: str, values: Mapping[str, Any]) -> bool:
         """Tell whether these values hold one for `name` that is as declared."""
@@ -129,6 +128,7 @@ class SecretStore(_SecretMapping):
         with self._publishing:
             before = self._parts.get(source, ())
             parts = {**self._parts, source: tuple(secrets)}
+            hold((id(self), "offered"), [secret.data for secret in parts[source]])
             merged = merge(parts)
             problems = broken_secrets(self._declared, merged)
             lost = {name for name, origin in self._snapshot.origins.items() if before or origin.source != "defaults"}
@@ -140,6 +140,7 @@ class SecretStore(_SecretMapping):
             if worse:
                 raise SecretsIncomplete(worse)
             self._parts = parts
+            hold((id(self), source), [secret.data for secret in parts[source]])
             self._snapshot = Snapshot(
                 {name: value for name, value in merged.items() if name not in problems},
                 {name: origin for name, origin in merged.origins.items() if name not in problems},
@@ -153,7 +154,8 @@ class SecretStore(_SecretMapping):
         found = Counter(name for source in self._parts if source != "defaults" for name in self._found_in(source))
         clashes = {name for name, count in found.items() if count > 1}
         if new := sorted(clashes - self._clashes):
-            winners = {name: self._snapshot.origins[name].source for name in new if name in self._snapshot.origins}
+            origins = self._snapshot.origins
+            winners = [f"{name}: {origins[name].source}" for name in new if name in origins]
             log.warning("vault_secrets_clash", names=new, winners=winners)
         self._clashes = clashes
 
@@ -191,8 +193,10 @@ def broken_secrets(declared: type[BaseModel], values: Mapping[str, Any]) -> dict
     try:
         declared.model_validate(dict(values))
     except ValidationError as error:
-        return {
-            str((*problem["loc"], "the declaration")[0]): "missing" if problem["type"] == "missing" else problem["msg"]
+        return {  # a validator of the declaration may put the value into its message
+            str((*problem["loc"], "the declaration")[0]): "missing"
+            if problem["type"] == "missing"
+            else redact(problem["msg"])
             for problem in error.errors(include_input=False, include_url=False)
         }
     return {}

@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 
 from app import NAME
+from app.unpicklable import Unpicklable
 
 TOKEN_LIFETIME = 900  # seconds
 LEEWAY = 30  # seconds by which the clocks of instances may differ
@@ -20,7 +21,7 @@ ALGORITHM = "HS256"
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKeys:
+class SigningKeys(Unpicklable):
     """One key that signs, and former ones that only verify, each until its last token has expired."""
 
     current: str = field(repr=False)

@@ -10,6 +10,7 @@ from app.auth_methods import Auth, AuthMethod
 from app.config import MAIN_VAULT, VaultSettings
 from app.errors import BadRequest, LoginRefused, PathMissing, PermissionDenied, VaultError
 from app.logging_config import get_logger
+from app.redaction import hold
 from app.vault_errors import data_of, vault_errors
 from app.vault_http import open_http, vault_client
 
@@ -80,6 +81,7 @@ def log_in(
     try:
         with vault_errors(settings.url, where, remedy):
             auth = method.login(vault_client(settings, http, namespace=namespace))
+        hold((settings, "token"), [auth.client_token])
         if instead_of and not instead_of.tls_failed and auth.client_token == instead_of.auth.client_token:
             raise unusable(instead_of, now)
     except (PermissionDenied, PathMissing, BadRequest) as error:

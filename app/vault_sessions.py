@@ -10,6 +10,7 @@ from app.backends.protocol import Connection, TokenLife
 from app.config import MAIN_VAULT, Settings, VaultSettings, bad_settings
 from app.config_conjur import CONJUR, ConjurSettings
 from app.conjur_session import ConjurSession
+from app.redaction import credentials_in, hold
 from app.vault_login import Login
 from app.vault_session import VaultSession
 
@@ -22,6 +23,7 @@ def get_session(settings: VaultSettings, name: str = MAIN_VAULT) -> VaultSession
     """Return the process's one session with this Vault; `name` is what the journal calls it."""
     with _sessions_lock:
         if settings not in _sessions:
+            hold((settings, "settings"), [*credentials_in(settings)])
             _sessions[settings] = VaultSession(_checked(settings), name=name)
         return _sessions[settings]
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import hvac.exceptions
 import pytest
 
+from app import redaction
 from app.config import Settings
 from app.journal import journal
+from app.matcher import Matcher
 from app.vault import close_sessions
 from infrastructure.dev_vault import start_embedded
 from tests.conjur.fixtures import conjur, conjur_servers
@@ -39,6 +41,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
             monkeypatch.delenv(name)
     monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-shell")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(redaction, "_held", {})  # what one test holds must not mask what another one logs
+    monkeypatch.setattr(redaction, "_matcher", Matcher(()))
     Settings.settings_clear_cache()
     journal.clear()
     yield

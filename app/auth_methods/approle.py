@@ -11,6 +11,7 @@ import hvac
 from app.auth_methods.protocol import Auth, credential, login_with
 from app.config import VaultSettings
 from app.errors import BadRequest, PermissionDenied, WrappingTokenRefused
+from app.redaction import hold
 from app.vault_errors import data_of, vault_errors
 
 _UNKNOWN = "Vault does not know it: used, expired or wrong"
@@ -65,6 +66,7 @@ class AppRoleMethod:
             self._refused = wrapping_token, error
             raise
         secret_id = str(data_of(answer).get("secret_id", ""))
+        hold((settings, "unwrapped"), [secret_id])
         self._unwrapped = wrapping_token, secret_id
         return secret_id
 

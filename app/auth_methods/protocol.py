@@ -10,12 +10,14 @@ from pydantic import SecretStr
 
 from app.config import VaultSettings
 from app.errors import LoginRefused
+from app.redaction import hold
+from app.unpicklable import Unpicklable
 from app.vault_errors import not_vault
 from app.vault_http import quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Auth:
+class Auth(Unpicklable):
     """A token and what Vault said about it: the `auth` part of a login answer."""
 
     client_token: str = field(repr=False)
@@ -71,4 +73,5 @@ def credential(value: SecretStr | None, file: Path | None, variable: str) -> str
     if not (text.isascii() and text.isprintable()):
         remedy = "Check what has been written there."
         raise LoginRefused(source, "this cannot be a credential: it is not one line of ASCII text", remedy)
+    hold(source, [text])
     return text

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from app.unpicklable import Unpicklable
+
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(Unpicklable):
     """What stands at one path: the values, and which version of them this is."""
 
     path: str

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from app.errors import BlueprintError
+from app.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 5  # seconds; about what a background reload needs once Vault is back
@@ -35,8 +36,9 @@ class Problem(BaseModel):
 
 
 def problem(status: int, detail: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Return a problem response."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+    """Return a problem response. The detail is masked like a log line: whoever raised it may have been careless."""
+    shown = None if detail is None else redact(detail)
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=shown, **more)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 
 

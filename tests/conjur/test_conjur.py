@@ -23,6 +23,7 @@ from app.errors import (
     UnexpectedAnswer,
     VaultError,
 )
+from app.redaction import redact
 from app.references import parse_reference
 from app.vault import load_vault_secrets, read_reference
 from app.vault_sessions import get_conjur_session
@@ -63,6 +64,18 @@ def test_an_unknown_host_and_an_unknown_account_are_refused(conjur: Conjur) -> N
     """Likewise: Conjur does not tell which of them is wrong."""
     assert "host/nobody" in refused(conjur.settings(("host/nobody", conjur.api_key)))
     assert "account nowhere" in refused(conjur.settings(account="nowhere"))
+
+
+def test_key_and_token_are_masked(conjur: Conjur) -> None:
+    """The token in the form in which it travels, and in the one in which Conjur gives it."""
+    variable = conjur.variable("x")
+    login, key = conjur.host({variable: READ})
+    settings = conjur.settings((login, key), variables=f"a={variable}")
+    assert loaded(settings) == {"a": "x"}
+    current = get_conjur_session(settings).current()
+    assert current is not None
+    for value in (key, current.token, base64.b64decode(current.token).decode()):
+        assert redact(f"<{value}>") == "<***>"
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])

@@ -67,7 +67,7 @@ def test_names_of_both_are_merged_and_a_clash_is_reported_once(conjur: Conjur, v
         for _ in range(3):
             assert set(service.post("/status/refresh").json()["ages"]) >= {"vault", "conjur"}
         (clash,) = events(service, "vault_secrets_clash")
-        assert (clash["level"], clash["names"], clash["winners"]) == ("warning", ["api_key"], {"api_key": "conjur"})
+        assert (clash["level"], clash["names"], clash["winners"]) == ("warning", ["api_key"], ["api_key: conjur"])
 
 
 def test_an_entry_that_is_asked_for_by_name_wins_over_both(conjur: Conjur, vault: Vault, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_a_secret_backed_answer_from_a_real_vault(vault: Vault, seeded: dict[str
     ]
     assert {"token_obtained", "vault_secrets_loaded", "request_finished", "token_revoked"} <= set(events)
     assert "canary" not in service.output
+    assert "***" not in service.output, "there was nothing to mask"
 
 
 def test_it_starts_without_vault_and_heals_when_vault_is_there(tmp_path: Path) -> None:
