@@ -27,6 +27,7 @@ from pydantic_settings import (
 from app.config_conjur import CONJUR, ConjurSettings
 from app.config_types import Address, LowerCase, Paths, Seconds, UpperCase, VaultPath
 from app.errors import BadSettings
+from app.insecure import Insecurities, RefuseInsecure
 from app.references import references_in
 from app.unpicklable import Unpicklable
 
@@ -139,6 +140,9 @@ def _is_free(name: str) -> str:
     return name
 
 
+VaultName = Annotated[str, AfterValidator(_is_free)]
+
+
 class NamedVaultSettings(VaultSettings):
     """The `VAULTS__<NAME>__…` variables of one further Vault, for references; declared is enabled."""
 
@@ -198,13 +202,14 @@ class Settings(BaseSettings):
     )
 
     environment: Annotated[Literal["development", "staging", "production"], LowerCase] = "development"
+    allow_insecure: Insecurities = Field((), validate_default=True)
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], UpperCase] = "INFO"
     log_format: Annotated[Literal["auto", "json", "console"], LowerCase] = "auto"
-    third_party_url: Address | None = None
+    third_party_url: Annotated[Address | None, RefuseInsecure] = None
     status_page: bool | None = None  # None: in development only
-    vault: VaultSettings = VaultSettings()
-    conjur: ConjurSettings = ConjurSettings()
-    vaults: dict[Annotated[str, AfterValidator(_is_free)], NamedVaultSettings] = Field(default_factory=dict)
+    vault: Annotated[VaultSettings, RefuseInsecure] = VaultSettings()
+    conjur: Annotated[ConjurSettings, RefuseInsecure] = ConjurSettings()
+    vaults: Annotated[dict[VaultName, NamedVaultSettings], RefuseInsecure] = Field(default_factory=dict)
     secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
 
     def of(self, vault: str) -> VaultSettings:

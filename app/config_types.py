@@ -1,5 +1,6 @@
 """What may an address, a path, a list of paths be? The types of single settings."""
 
+import ipaddress
 import unicodedata
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -29,6 +30,15 @@ def _address(url: str) -> str:
     if {"v1", "ui"} & set(parts.path.split("/")):
         raise ValueError("must be the address alone: leave out /v1 and /ui")
     return url.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether this is an address of the machine itself: 127.0.0.0/8, ::1 or localhost."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def vault_path(text: str) -> str:

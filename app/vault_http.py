@@ -16,6 +16,8 @@ from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, ReadTimeoutEr
 from urllib3.util import Retry
 
 from app.config import MAIN_VAULT, VaultSettings
+from app.config_types import is_loopback
+from app.credential_files import warn_if_others_may_read
 from app.errors import VaultTLSFailed
 from app.vault_calls import vault_operation, watched
 
@@ -127,6 +129,7 @@ def open_connections(
     """
     session = _Session()
     session.auth = lambda request: request  # or requests would look for the host in ~/.netrc
+    session.trust_env = not is_loopback(url)  # or HTTP_PROXY would see the token of a plain connection
     context = tls_context(files) if url.startswith("https://") else None
     session.mount("https://", _Transport(context, source, operation_of))
     session.mount("http://", _Transport(None, source, operation_of))
@@ -148,7 +151,12 @@ def quoted(path: str) -> str:
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY, NO_PROXY and their like put between us and `url`; it may hold a password."""
+    """Return the proxy that HTTPS_PROXY, NO_PROXY and their like put between us and `url`; it may hold a password.
+
+    As with Vault's own tools, there is none for this machine.
+    """
+    if is_loopback(url):
+        return None
     proxy: str | None = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     return proxy
 
@@ -165,6 +173,7 @@ def tls_context(files: TLSFiles) -> ssl.SSLContext:
                     file.open("rb").close()  # load_cert_chain does not say which of the two it cannot read
             variable, file = certificate, files.client_cert
             context.load_cert_chain(files.client_cert, files.client_key, password=_no_password)
+            warn_if_others_may_read(key, files.client_key or files.client_cert)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "not usable"
         remedy = f"Set {variable} to PEM that this process may read."

@@ -9,6 +9,7 @@ import hvac
 from pydantic import SecretStr
 
 from app.config import VaultSettings
+from app.credential_files import warn_if_others_may_read
 from app.errors import LoginRefused
 from app.redaction import hold
 from app.unpicklable import Unpicklable
@@ -74,4 +75,6 @@ def credential(value: SecretStr | None, file: Path | None, variable: str) -> str
         remedy = "Check what has been written there."
         raise LoginRefused(source, "this cannot be a credential: it is not one line of ASCII text", remedy)
     hold(source, [text])
+    if file is not None:
+        warn_if_others_may_read(f"{variable}_FILE", file)
     return text

@@ -1,6 +1,5 @@
 """Does the address lead anywhere? From the host name to the TLS handshake."""
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from app.config_types import is_loopback
 from app.doctor.certificates import day, expiry_of, judged
 from app.doctor.findings import Finding, ok, warning
 from app.errors import VaultTLSFailed, VaultUnreachable
@@ -109,21 +109,13 @@ def _alert(server: Server) -> VaultTLSFailed | None:
 
 def _in_the_clear(server: Server) -> Iterator[Finding]:
     ca, client_cert, _ = server.files.variables
-    if not _is_on_this_machine(server.url):
+    if not is_loopback(server.url):
         remedy = f"Set {server.variable} to https://, and {ca} if the CA is a private one."
         yield warning("http:// sends credentials and secrets in the clear", remedy)
     elif server.files.client_cert:
         yield warning("http:// presents no client certificate", f"Set {server.variable} to https://.", client_cert)
     else:
         yield ok("none: http:// to this machine")
-
-
-def _is_on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _target(url: str) -> tuple[str, int]:

@@ -1,0 +1,94 @@
+"""What is refused with ENVIRONMENT=production, unless the operator insists with ALLOW_INSECURE?
+
+A group of settings is checked as it comes, and by the names of its fields: `url` and `…_url`, `token`, `skip_verify`.
+A new group, or a single address, needs no more than `Annotated[…, RefuseInsecure]`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+)
+from pydantic import ValidatorFunctionWrapHandler as Validate
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from app.config_types import is_loopback
+
+DEV_TOKEN = "dev-token-12345"  # noqa: S105 - the dev Vault's, as documented
+Insecurity = Literal["dev-token", "http", "keylog"]
+
+_REFUSED = "which ENVIRONMENT=production refuses"
+
+
+def _split(text: object) -> object:
+    return [name.strip().lower() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
+
+
+def _refuse_keylog(allowed: tuple[Insecurity, ...], info: ValidationInfo) -> tuple[Insecurity, ...]:
+    """Python writes the keys of all TLS connections to SSLKEYLOGFILE: who reads it reads what is sent."""
+    if _is_production(info) and os.environ.get("SSLKEYLOGFILE") and "keylog" not in allowed:
+        raise ValueError(f"SSLKEYLOGFILE writes the keys of TLS connections down, {_REFUSED}: unset it, or add keylog")
+    return allowed
+
+
+Insecurities = Annotated[tuple[Insecurity, ...], BeforeValidator(_split), AfterValidator(_refuse_keylog)]
+
+
+def _refuse_insecure(value: Any, validate: Validate, info: ValidationInfo) -> Any:
+    """Validate settings; in production what is insecure in them is reported together with what else is wrong."""
+    if not _is_production(info):
+        return validate(value)
+    problems = list(_problems(info.field_name or "", value, info.data.get("allow_insecure", ())))
+    try:
+        validated = validate(value)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        problems += [_problem(each["msg"], *each["loc"]) for each in found]
+    if problems:
+        raise ValidationError.from_exception_data("Settings", problems)
+    return validated
+
+
+RefuseInsecure = WrapValidator(_refuse_insecure)
+
+
+def _is_production(info: ValidationInfo) -> bool:
+    return info.data.get("environment") == "production"
+
+
+def _problems(name: str, value: Any, allowed: tuple[str, ...], *location: str) -> Iterator[InitErrorDetails]:
+    match value:
+        case BaseModel() | Mapping():
+            for inner, each in dict(value).items():
+                yield from _problems(inner, each, allowed, *location, inner)
+        case SecretStr():
+            yield from _problems(name, value.get_secret_value(), allowed, *location)
+        case str() if name.endswith("url") and "http" not in allowed and _is_in_the_clear(value):
+            yield _problem(f"sends secrets in the clear, {_REFUSED}: use https://, or ALLOW_INSECURE=http", *location)
+        case str() if name == "token" and "dev-token" not in allowed and value.strip() == DEV_TOKEN:
+            text = f"everybody knows the dev Vault's root token, {_REFUSED}"
+            yield _problem(f"{text}: use another auth method, or ALLOW_INSECURE=dev-token", *location)
+        case str() if name == "skip_verify" and value.lower() not in {"0", "f", "false"}:
+            yield _problem(
+                "certificates are always verified: remove it, and name a private CA in VAULT_CACERT", *location
+            )
+
+
+def _is_in_the_clear(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme == "http" and not is_loopback(url)
+    except ValueError:
+        return False  # not a URL, which is reported anyhow
+
+
+def _problem(text: str, *location: int | str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("insecure", text), loc=location, input=None)

@@ -1,0 +1,133 @@
+"""Production: what is insecure is refused, all at once, unless somebody insists."""
+
+import pytest
+
+from app.config import Settings, get_settings
+from app.errors import BadSettings
+from app.insecure import DEV_TOKEN
+from infrastructure.dev_vault import ROOT_TOKEN
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
+    """Return what is said about these variables in production; nothing if all is well."""
+    for name, value in {"ENVIRONMENT": "production", **variables}.items():
+        monkeypatch.setenv(name, value)
+    Settings.settings_clear_cache()
+    try:
+        get_settings()
+    except BadSettings as error:
+        return error.problems
+    return []
+
+
+def test_everything_insecure_is_reported_together_with_what_else_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One start tells all, by the variable's name; no value is shown."""
+    found = problems(
+        monkeypatch,
+        LOG_LEVEL="canary",
+        THIRD_PARTY_URL="http://api.example.com",
+        CONJUR_APPLIANCE_URL="http://conjur.example.com",
+        VAULT_ENABLED="true",
+        VAULT_URL="http://vault.example.com:8200",
+        VAULT_TOKEN=DEV_TOKEN,
+        VAULT_TIMEOUT="canary",
+        VAULT_SKIP_VERIFY="true",
+        VAULTS__PARTNER__URL="http://partner.example.com",
+        VAULTS__PARTNER__TOKEN=f" {DEV_TOKEN}\n",
+        VAULTS__PARTNER__SKIP_VERIFY="1",
+        VAULTS__PARTNER__TIMEOUT="canary",
+    )
+    assert sorted(problem.split(":")[0] for problem in found) == [
+        "CONJUR_APPLIANCE_URL",
+        "LOG_LEVEL",
+        "THIRD_PARTY_URL",
+        "VAULTS__PARTNER__SKIP_VERIFY",
+        "VAULTS__PARTNER__TIMEOUT",
+        "VAULTS__PARTNER__TOKEN",
+        "VAULTS__PARTNER__URL",
+        "VAULT_SKIP_VERIFY",
+        "VAULT_TIMEOUT",
+        "VAULT_TOKEN",
+        "VAULT_URL",
+    ]
+    text = "\n".join(found)
+    assert not any(value in text for value in ("canary", DEV_TOKEN, "example.com"))
+    assert text.count("ALLOW_INSECURE=http") == 4
+    assert text.count("ALLOW_INSECURE=dev-token") == 2
+    assert "VAULTS__PARTNER__CACERT" in text
+
+
+def test_who_insists_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thing by its name; certificates are verified in any case."""
+    variables = {"VAULT_URL": "http://vault.example.com", "VAULT_TOKEN": DEV_TOKEN, "SSLKEYLOGFILE": "/tmp/keys"}
+    assert len(problems(monkeypatch, **variables)) == 3
+    assert len(problems(monkeypatch, ALLOW_INSECURE="keylog")) == 2
+    assert len(problems(monkeypatch, ALLOW_INSECURE="keylog, HTTP")) == 1
+    assert problems(monkeypatch, ALLOW_INSECURE="keylog,http,dev-token,") == []
+    (problem,) = problems(monkeypatch, VAULT_SKIP_VERIFY="true")
+    assert problem.startswith("VAULT_SKIP_VERIFY: certificates are always verified")
+
+
+def test_a_misspelt_allowance_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says what there is."""
+    found = problems(monkeypatch, ALLOW_INSECURE="htpp", VAULT_URL="http://vault.example.com")
+    assert [problem.split(":")[0] for problem in found] == ["ALLOW_INSECURE", "VAULT_URL"]
+    assert "'dev-token', 'http' or 'keylog'" in found[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://vault.example.com",
+        "http://127.0.0.1:8200",
+        "http://127.8.9.10",
+        "http://[::1]:8200",
+        "http://localhost:8200",
+        "HTTP://LocalHost",
+    ],
+)
+def test_this_machine_and_tls_are_fine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """A Vault Agent beside the service speaks plain HTTP."""
+    assert problems(monkeypatch, VAULT_URL=url, VAULT_SKIP_VERIFY="false") == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.1",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://127.1",
+        "http://[::2]",
+        "http://0.0.0.0",
+        "HTTP://vault",
+        "http://2130706433",
+        " http://10.0.0.1",
+        "ht\ttp://10.0.0.1",
+    ],
+)
+def test_what_only_looks_like_this_machine_is_not(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """In doubt, refuse."""
+    (problem,) = problems(monkeypatch, VAULT_URL=url)
+    assert problem.startswith("VAULT_URL: sends secrets in the clear")
+
+
+def test_nothing_is_refused_outside_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Development and staging are for trying things."""
+    variables = {"VAULT_URL": "http://vault.example.com", "VAULT_TOKEN": DEV_TOKEN, "SSLKEYLOGFILE": "/tmp/keys"}
+    for environment in ("development", "staging"):
+        assert problems(monkeypatch, **variables, ENVIRONMENT=environment) == []
+    assert len(problems(monkeypatch, ENVIRONMENT="PRODUCTION")) == 3
+
+
+def test_settings_that_come_from_code_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever builds the service by `create_app(settings)`."""
+    monkeypatch.delenv("VAULT_TOKEN")
+    vault = Settings.model_validate({"vault": {"url": "http://vault.example.com", "token": DEV_TOKEN}}).vault
+    with pytest.raises(ValueError, match="in the clear"):
+        Settings.model_validate({"environment": "production", "vault": vault})
+
+
+def test_the_dev_token_is_the_dev_vaults() -> None:
+    """The app does not import the infrastructure, so it says it again."""
+    assert DEV_TOKEN == ROOT_TOKEN
