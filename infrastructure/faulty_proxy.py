@@ -38,6 +38,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.closing = threading.Event()
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
 
     @property
     def url(self) -> str:
@@ -73,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append((self.command, self.path))
         self.server.headers.append(dict(self.headers))
+        self.server.bodies.append(body)
         fault = self.server.fault(self.command, self.path) or Fault()
         if self.server.closing.wait(fault.delay) if fault.delay else False:
             fault = Fault(reset=True)

@@ -41,11 +41,11 @@ def free_port() -> int:
 class Service:
     """The service as a process of its own, as a user runs it."""
 
-    def __init__(self, directory: Path, variables: dict[str, str]) -> None:
+    def __init__(self, directory: Path, variables: dict[str, str], app: str = "app.main:app") -> None:
         """Start it in `directory`, with these variables and none of the shell's that steer it."""
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self._output = directory / f"service-{port}.log"
-        command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port), "--no-access-log"]
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "SECRET_"))}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
