@@ -45,8 +45,9 @@ class VaultKVWriter(VaultKV):
     def patch(self, path: str, changes: Mapping[str, Any]) -> int:
         """Change some keys of a secret and keep the others; None removes a key. Returns the new version.
 
-        Vault merges where the token has the capability `patch`; otherwise this reads, merges and writes with
-        check-and-set: a second and a third request, again if somebody else was faster, and `LostRace` in the end.
+        Objects are merged key by key (RFC 7396): by Vault where the token has the capability `patch`; otherwise this
+        reads, merges and writes with check-and-set: a second and a third request, again if somebody else was faster,
+        and `LostRace` in the end.
         """
         self.refuse_in_version_1(path, "a patch")
         try:
@@ -55,9 +56,8 @@ class VaultKVWriter(VaultKV):
             pass
         for attempt in range(1, TRIES + 1):
             held = self.read(path)
-            merged = {name: value for name, value in {**held.data, **changes}.items() if value is not None}
             try:
-                return self.write(path, merged, cas=held.version) or 0
+                return self.write(path, _merged(held.data, changes), cas=held.version) or 0
             except LostRace:
                 if attempt == TRIES:
                     raise
@@ -139,3 +139,14 @@ class VaultKVWriter(VaultKV):
 
     def _new_version(self, answer: Any) -> int:
         return int(data_of(answer).get("version", 0))
+
+
+def _merged(held: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge as Vault does (RFC 7396): objects key by key, and only what is None in the changes goes."""
+    merged = dict(held) if isinstance(held, Mapping) else {}
+    for name, change in changes.items():
+        if change is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), change) if isinstance(change, Mapping) else change
+    return merged

@@ -85,6 +85,34 @@ def test_a_patch_keeps_the_siblings(vault: Vault, more: str) -> None:
     assert ("patch" in {operation for operation, _ in calls}) or not more
 
 
+@pytest.mark.parametrize("more", ["", ', "patch"'], ids=["by reading and writing", "by Vault"])
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({"db": {"password": "new"}}, {"db": {"user": "app", "password": "new"}, "null": None, "n": 1}),
+        (
+            {"db": {"user": None, "x": {"y": None, "z": 2}}},
+            {"db": {"password": "old", "x": {"z": 2}}, "null": None, "n": 1},
+        ),
+        ({"db": None, "null": None}, {"n": 1}),
+        ({"db": "flat", "n": {"a": [1, {"b": 2}]}}, {"db": "flat", "null": None, "n": {"a": [1, {"b": 2}]}}),
+    ],
+    ids=["a nested key", "a nested null", "a null", "another type"],
+)
+def test_a_patch_merges_objects_whoever_merges(
+    vault: Vault, more: str, changes: dict[str, Any], result: dict[str, Any]
+) -> None:
+    """Both ways leave the same: what lies deeper is kept, and so are siblings that are null."""
+    path = unique("nested")
+    vault.write(path, {"db": {"user": "app", "password": "old"}, "null": None, "n": 1})
+    raw = vault.app_role(path, policy=EVERYTHING.replace("{more}", more))
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate({**raw, "access_mode": "read_and_write"})))
+    with vault.audited() as calls:
+        writer.patch(path, changes)
+    assert writer.read(path).data == result
+    assert (("update", f"secret/data/{path}") in calls) != bool(more)
+
+
 def test_patches_at_the_same_time_lose_nothing(vault: Vault) -> None:
     """Each changes its own key; whoever was overtaken reads and merges again."""
     path = unique("contended")
