@@ -42,6 +42,9 @@ class VaultKV:
         if self._session.settings.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
         kv_version = self._version()
+        if version is not None and kv_version == "1":  # it would answer with what is there now
+            cause = f"KV version 1 keeps no versions, so there is no version {version}"
+            raise WrongKVVersion(where, cause, "Ask for no version, or move the secret to a KV version 2 mount.")
         try:
             answer = self._session.call(where, lambda client: self._get(client, kv_version, path, version))
         except PermissionDenied:

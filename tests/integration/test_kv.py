@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.config import VaultSettings
+from app.backends.vault_kv import VaultKV
+from app.config import Settings, VaultSettings
 from app.errors import PathMissing, PermissionDenied, VaultError, WrongKVVersion
-from app.vault import read_paths
+from app.references import parse_reference
+from app.vault import get_session, load_vault_secrets, read_paths, read_reference
 from tests.support import SECRETS, Vault, unique
 
 
@@ -77,6 +79,23 @@ def test_a_missing_path_is_missing_in_both_versions(vault: Vault, mounted: tuple
         read(settings_of(vault, mount_point, version, secret_path="app/missing"))
     with pytest.raises(PathMissing, match=f"leave out {mount_point}/"):
         read(settings_of(vault, mount_point, version, secret_path=f"{mount_point}/app/x"))
+
+
+@pytest.mark.parametrize("configured", ["1", "auto"])
+def test_version_1_has_no_former_versions(vault: Vault, configured: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So none may be asked for: the value of today must not pass for it, nor a default."""
+    vault.client.sys.enable_secrets_engine("kv", path=(mount_point := unique("kv")), options={"version": "1"})
+    vault.client.secrets.kv.v1.create_or_update_secret("x", {"a": "now"}, mount_point=mount_point)
+    settings = settings_of(vault, mount_point, configured, secret_path="x")
+    monkeypatch.setenv("SECRET_A", "{vault://vault/x/a?default=d#1}")
+    for reading in (
+        lambda: VaultKV(get_session(settings)).read("x", 1),
+        lambda: load_vault_secrets(Settings(vault=settings)),
+        lambda: read_reference(parse_reference("{vault://vault/x/a#1}"), Settings(vault=settings)),
+    ):
+        with pytest.raises(WrongKVVersion, match="KV version 1 keeps no versions, so there is no version 1"):
+            reading()
+    assert read(settings).data == {"a": "now"}
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
