@@ -122,13 +122,14 @@ def _resolvable(value: SecretStr, info: ValidationInfo) -> SecretStr:
     references = references_in(value.get_secret_value())
     if not {"vaults", "vault", "conjur"} <= info.data.keys():
         return value  # which Vaults there are is not known: their settings are wrong
-    switched = {MAIN_VAULT: info.data["vault"].enabled, CONJUR: info.data["conjur"].enabled}
+    places = {MAIN_VAULT: info.data["vault"], **info.data["vaults"], CONJUR: info.data["conjur"]}
     for reference in references:
-        if switched.get(reference.name) is False:
-            raise ValueError(f"{reference.text}: needs {reference.name.upper()}_ENABLED=true")
-        if reference.name not in {**switched, **info.data["vaults"]}:
-            there = ", ".join([MAIN_VAULT, *info.data["vaults"], *[CONJUR] * switched[CONJUR]])
+        if reference.name not in places:
+            there = ", ".join(name for name, own in places.items() if name != CONJUR or own.enabled)
             raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {there}")
+        if not places[reference.name].enabled:
+            group = (reference.name,) if reference.name in {MAIN_VAULT, CONJUR} else ("vaults", reference.name)
+            raise ValueError(f"{reference.text}: needs {_variable((*group, 'enabled'))}=true")
     if len({reference.name for reference in references}) > 1:
         raise ValueError("refers to more than one Vault: they would not rotate together; make it two entries")
     return value
@@ -144,9 +145,15 @@ VaultName = Annotated[str, AfterValidator(_is_free)]
 
 
 class NamedVaultSettings(VaultSettings):
-    """The `VAULTS__<NAME>__…` variables of one further Vault, for references; declared is enabled."""
+    """The `VAULTS__<NAME>__…` variables of one further Vault, for references; declared is enabled.
+
+    There is no default address, and no variable may be misspelt: its token would go to somebody else's Vault.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     enabled: bool = True
+    url: Address
     secret_path: Paths = ()
 
 
@@ -255,7 +262,8 @@ def bad_settings(error: ValidationError, *group: str) -> BadSettings:
 
 def _text(problem: ErrorDetails) -> str:
     """Return what is wrong; the variables that it mentions are those of the Vault that it is about."""
-    text = problem["msg"].removeprefix("Value error, ")
+    known = {"missing": "is needed", "extra_forbidden": "there is no such variable; check its name"}
+    text = known.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     if problem["loc"][0] == "vaults":
         text = text.replace("VAULT_", f"{_variable(problem['loc'][:2])}__")
     return text

@@ -209,9 +209,36 @@ def test_mistakes_about_a_further_vault_name_its_variables(monkeypatch: pytest.M
     assert "VAULTS__PARTNER__AUTH_METHOD=approle needs VAULTS__PARTNER__ROLE_ID or" in caught.value.problems[1]
 
 
+def test_a_token_never_goes_to_an_address_that_nobody_gave(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable of a further Vault is no variable, and its address has no default."""
+    monkeypatch.setenv("VAULTS__PARTNER__TOKEN", vault.root_token)
+    monkeypatch.setenv("VAULTS__PARTNER__UR", vault.url)
+    with vault.audited() as calls, pytest.raises(BadSettings) as caught:
+        load_vault_secrets()
+    assert caught.value.problems == [
+        "VAULTS__PARTNER__URL: is needed",
+        "VAULTS__PARTNER__UR: there is no such variable; check its name",
+    ]
+    assert calls == []
+
+
+def test_what_refers_to_a_vault_that_is_switched_off_is_not_dropped(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever it is."""
+    for name, value in {"URL": vault.url, "TOKEN": vault.root_token, "ENABLED": "false"}.items():
+        monkeypatch.setenv(f"VAULTS__BIG_PARTNER__{name}", value)
+    assert dict(load_vault_secrets()) == {}
+    Settings.settings_clear_cache()
+    monkeypatch.setenv("SECRET_A", "{vault://big-partner/x/y}")
+    with pytest.raises(BadSettings, match=r"SECRET_A: {vault://big-partner/x/y}: needs VAULTS__BIG_PARTNER__ENABLED=t"):
+        load_vault_secrets()
+
+
 def test_a_text_cannot_mix_vaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its parts would not rotate together."""
     monkeypatch.setenv("VAULTS__PARTNER__TOKEN", "x")
+    monkeypatch.setenv("VAULTS__PARTNER__URL", "https://partner.example.com")
     monkeypatch.setenv("VAULT_ENABLED", "true")
     monkeypatch.setenv("SECRET_URL", "a:{vault://vault/x/y}:{vault://partner/x/y}")
     with pytest.raises(BadSettings, match="refers to more than one Vault"):

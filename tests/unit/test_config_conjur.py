@@ -125,9 +125,11 @@ def test_one_way_to_log_in_is_enough(monkeypatch: pytest.MonkeyPatch, way: dict[
 def test_a_reference_needs_conjur(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reported with the entry; and no Vault may take Conjur's name."""
     monkeypatch.setenv("SECRET_X", "{vault://conjur/a/b}")
+    monkeypatch.setenv("VAULTS__CONJUR__URL", "https://x")
     monkeypatch.setenv("VAULTS__CONJUR__TOKEN", "x")
     found = problems(monkeypatch, **dict.fromkeys(GIVEN))
     assert [problem.split(":")[0] for problem in found] == ["VAULTS__CONJUR"]
+    monkeypatch.delenv("VAULTS__CONJUR__URL")
     monkeypatch.delenv("VAULTS__CONJUR__TOKEN")
     Settings.settings_clear_cache()
     (problem,) = problems(monkeypatch, **dict.fromkeys(GIVEN))

@@ -217,7 +217,10 @@ def test_values_leave_no_trace_not_even_their_length() -> None:
         pytest.param({"vault": {"auth_method": "approle"}}, "vault", "approle", id="Vault"),
         pytest.param({"vault": {"auth_mount_point": "corp"}}, "vault", "token at auth/corp", id="mounted elsewhere"),
         pytest.param(
-            {"vaults": {"partner": {"auth_method": "cert", "enabled": False}}}, "partner", "cert", id="a further Vault"
+            {"vaults": {"partner": {"url": "http://x", "auth_method": "cert", "enabled": False}}},
+            "partner",
+            "cert",
+            id="a further Vault",
         ),
         pytest.param({"conjur": {"authn_login": "host/app"}}, "conjur", "API key", id="Conjur"),
         pytest.param({"conjur": {"authn_jwt_service_id": "k8s"}}, "conjur", "authn-jwt/k8s", id="Conjur, JWT"),
