@@ -24,6 +24,8 @@
         ├── LostRace                 409   somebody else has written a newer version meanwhile
         │   └── PolicyConflict             Conjur is busy with other policy loads
         ├── PathMissing                    no secret at this path
+        │   ├── MountMissing               nothing is mounted there, or there is no such namespace
+        │   ├── VersionMissing             there is a secret, but not this version of it
         │   └── VersionDeleted             there was one: deleted or destroyed
         ├── SeveralFailed                  more than one of the others; all are listed
         ├── WrongKVVersion                 the mount's KV version is not the configured one
@@ -185,6 +187,14 @@ class PolicyConflict(LostRace):
 
 class PathMissing(VaultError):
     """There is no secret at this path."""
+
+
+class MountMissing(PathMissing):
+    """Nothing is mounted at this mount point, or there is no such namespace."""
+
+
+class VersionMissing(PathMissing):
+    """There is a secret at this path, but it has no such version, or none any more."""
 
 
 class VersionDeleted(PathMissing):

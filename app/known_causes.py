@@ -5,6 +5,8 @@ Their own words are not passed on: they may repeat what was sent, and they seldo
 
 STALE_WRITE = "a newer version was written meanwhile"
 WRONG_PAIR = "the role id or the secret id is wrong, expired or used up"
+NOT_MOUNTED = "nothing is mounted there"
+NO_NAMESPACE = "there is no such namespace"
 HUNG_UP = "the server hangs up"
 
 _ROLE = "Check VAULT_ROLE, or add the role in Vault."
@@ -13,9 +15,9 @@ _CLIENT_CERT = "Check VAULT_CLIENT_CERT, VAULT_ROLE, and which certificates and 
 KNOWN_CAUSES = {
     "request body too large": ("it is larger than Vault takes (max_request_size of its listener)", ""),
     "check-and-set parameter": (STALE_WRITE, ""),
-    "no handler for route": ("nothing is mounted there", ""),
+    "no handler for route": (NOT_MOUNTED, ""),
     "from non-versioned to versioned": ("the KV engine is still being upgraded to version 2", "Try again in a moment."),
-    "namespace not found": ("there is no such namespace", "Check VAULT_NAMESPACE and VAULT_LOGIN_NAMESPACE."),
+    "namespace not found": (NO_NAMESPACE, "Check VAULT_NAMESPACE and VAULT_LOGIN_NAMESPACE."),
     "missing secret_id": ("the role wants a secret id, and there is none", "Set VAULT_SECRET_ID."),
     "cidr": ("it may not be used from this machine's address", "Put one into VAULT_SECRET_ID whose cidr_list has it."),
     "invalid role or secret id": (WRONG_PAIR, ""),

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.backends.protocol import Secret
 from app.config import Settings
-from app.errors import BlueprintError, KeyMissing, PathMissing, VaultError, VersionDeleted
+from app.errors import BlueprintError, KeyMissing, MountMissing, PathMissing, VaultError, VersionDeleted, VersionMissing
 from app.references import Reference, filled, references_in
 
 Pick = Callable[[Reference, Mapping[str, Any]], Any]
@@ -55,7 +55,7 @@ def value_of(reference: Reference, answer: Secret | VaultError, pick: Pick) -> A
             raise answer
         return pick(reference, answer.data)
     except (PathMissing, KeyMissing) as error:
-        if type(error) is VersionDeleted:
+        if isinstance(error, MountMissing | VersionMissing | VersionDeleted):
             raise
         if "default" in reference.options:
             return reference.options["default"]

@@ -11,6 +11,7 @@ import requests
 
 from app.errors import (
     BadRequest,
+    MountMissing,
     PathMissing,
     PermissionDenied,
     UnexpectedAnswer,
@@ -20,7 +21,7 @@ from app.errors import (
     VaultTLSFailed,
     VaultUnreachable,
 )
-from app.known_causes import HUNG_UP, KNOWN_CAUSES, tls_cause
+from app.known_causes import HUNG_UP, KNOWN_CAUSES, NO_NAMESPACE, NOT_MOUNTED, tls_cause
 
 
 @contextmanager
@@ -106,7 +107,8 @@ def _refusal(error: hvac.exceptions.VaultError, address: str, subject: str, reme
             return PermissionDenied(subject, cause or "permission denied", remedy)
         case hvac.exceptions.InvalidPath():
             remedy = remedy or "Check the path, the mount point and the namespace."
-            return PathMissing(subject, cause or "there is nothing at this path", remedy)
+            kind = MountMissing if cause in {NOT_MOUNTED, NO_NAMESPACE} else PathMissing
+            return kind(subject, cause or "there is nothing at this path", remedy)
         case hvac.exceptions.RateLimitExceeded():
             return VaultRateLimited(address, "too many requests", "Wait, or raise Vault's rate limit quota.")
         case hvac.exceptions.VaultNotInitialized():

@@ -16,12 +16,14 @@ from app.backends.protocol import Secret
 from app.config_types import refuse_bad_path
 from app.errors import (
     AccessRefused,
+    MountMissing,
     MountUnseen,
     PathMissing,
     PermissionDenied,
     UnexpectedAnswer,
     VaultError,
     VersionDeleted,
+    VersionMissing,
     WrongKVVersion,
 )
 from app.vault_errors import data_of, not_vault
@@ -50,11 +52,13 @@ class VaultKV:
         except PermissionDenied:
             hint = self._check_mount_if_possible()
             raise self._denied(where, self.api_path(path), "read", _slip(self._mount_point, path), hint) from None
-        except PathMissing as error:
-            if "nothing is mounted" in error.cause or "namespace" in error.cause:
-                remedy = "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE."
-                raise PathMissing(where, error.cause, remedy) from None
+        except MountMissing as error:
+            raise MountMissing(where, error.cause, "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE.") from None
+        except PathMissing:
             self._check_mount_if_possible()
+            if version is not None and self._is_there(path):
+                remedy = f"`vault kv metadata get -mount={self._mount_point} {path}` tells which there are."
+                raise VersionMissing(where, f"there is no version {version} of it", remedy) from None
             write_it = f"Write it (`vault kv put -mount={self._mount_point} {path} …`), or check VAULT_SECRET_PATH."
             remedy = _slip(self._mount_point, path) or write_it
             raise PathMissing(where, "there is no secret at this path", remedy) from None
@@ -92,6 +96,15 @@ class VaultKV:
         """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
         refuse_bad_path(path)
         return f"{self._mount_point}/{path}"
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self.read(path)
+        except VersionDeleted:
+            return True
+        except PathMissing:
+            return False
+        return True
 
     def _get(self, client: hvac.Client, kv_version: str, path: str, version: int | None) -> Any:
         """Send the request; hvac's own way of reading stumbles over answers that it does not expect."""

@@ -12,7 +12,16 @@ from typing import Any
 import hvac
 
 from app.backends.vault_kv import VaultKV
-from app.errors import AccessRefused, BadRequest, LostRace, PathMissing, PermissionDenied, VaultError, WrongKVVersion
+from app.errors import (
+    AccessRefused,
+    BadRequest,
+    LostRace,
+    MountMissing,
+    PathMissing,
+    PermissionDenied,
+    VaultError,
+    WrongKVVersion,
+)
 from app.known_causes import STALE_WRITE
 from app.vault_errors import data_of
 from app.vault_http import quoted
@@ -82,6 +91,8 @@ class VaultKVWriter(VaultKV):
         where = path if self._version() == "1" else f"metadata/{path}"
         try:
             answer = self._send(path, "list", "list", where)
+        except MountMissing:
+            raise
         except PathMissing:
             return []
         return [str(name) for name in data_of(answer).get("keys", ())]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.config import Settings, get_settings
-from app.errors import BadSettings, PermissionDenied, SeveralFailed, VersionDeleted
+from app.errors import BadSettings, MountMissing, PermissionDenied, SeveralFailed, VersionDeleted, VersionMissing
 from app.vault import load_vault_secrets
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
@@ -96,6 +96,37 @@ def test_defaults_count_where_something_is_missing_and_nowhere_else(place: Place
     place.vault.client.secrets.kv.v2.delete_latest_version_of_secret(place.other)
     with pytest.raises(VersionDeleted):
         load(place, a="{vault://vault/OTHER/user?default=d}", c="c", d="d")
+
+
+@pytest.mark.parametrize("kv_version", ["1", "2"])
+@pytest.mark.parametrize("option", ["default=d", "optional=true"])
+def test_a_default_does_not_hide_wrong_settings(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, kv_version: str, option: str
+) -> None:
+    """Where nothing is mounted, or there is no such namespace, it is not the secret that is missing."""
+    for name, value in {"URL": vault.url, "TOKEN": vault.root_token, "KV_VERSION": kv_version}.items():
+        monkeypatch.setenv(f"VAULTS__PARTNER__{name}", value)
+    monkeypatch.setenv("SECRET_A", f"{{vault://partner/x/y?{option}}}")
+    for setting, cause in (
+        ("MOUNT_POINT", "nothing is mounted there.*VAULT_MOUNT_POINT"),
+        ("NAMESPACE", "there is no such namespace.*VAULT_NAMESPACE"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"VAULTS__PARTNER__{setting}", unique("nowhere"))
+            Settings.settings_clear_cache()
+            with pytest.raises(MountMissing, match=cause):
+                load_vault_secrets()
+
+
+def test_a_missing_version_is_no_missing_secret(place: Place) -> None:
+    """Whether the latest one is there or deleted; where there is no secret at all, the default counts."""
+    for _ in range(2):
+        for option in ("default=d", "optional=true"):
+            with pytest.raises(VersionMissing, match="there is no version 9 of it"):
+                load(place, a=f"{{vault://vault/OTHER/user?{option}#9}}")
+        place.vault.client.secrets.kv.v2.delete_latest_version_of_secret(place.other)
+    place.vault.client.secrets.kv.v2.delete_metadata_and_all_versions(place.other)
+    assert load(place, a="{vault://vault/OTHER/user?default=d#9}") == {"a": "d"}
 
 
 def test_all_that_fail_are_reported_together(place: Place) -> None:

@@ -15,6 +15,7 @@ from app.errors import (
     AccessRefused,
     BadRequest,
     LostRace,
+    MountMissing,
     PathMissing,
     PermissionDenied,
     VersionDeleted,
@@ -154,6 +155,12 @@ def test_names_are_listed(writer: VaultKVWriter) -> None:
     writer.write(f"{folder}/sub/a", {"a": 1})
     assert writer.list(folder) == ["b c", "sub/"]
     assert writer.list(unique("nowhere")) == []
+
+
+def test_no_names_are_not_the_same_as_no_mount(vault: Vault) -> None:
+    """A wrong mount point is an error, not an empty list."""
+    with pytest.raises(MountMissing, match="nothing is mounted there"):
+        writer_of(vault, mount_point=unique("nowhere")).list("x")
 
 
 @pytest.mark.parametrize("path", ["../../sys/policy/x", "x/../y", ".", "a\nb"])
