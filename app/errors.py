@@ -225,7 +225,8 @@ class KeyMissing(VaultError, KeyError):
 
 def raise_together(errors: Sequence[BlueprintError]) -> None:
     """Raise the error if there is one, and one that lists them all if there are more."""
-    if len(errors) > 1:
-        raise SeveralFailed(errors)
-    if errors:
-        raise errors[0]
+    single = [each for error in errors for each in (error.errors if isinstance(error, SeveralFailed) else [error])]
+    if len(single) > 1:
+        raise SeveralFailed(single)
+    if single:
+        raise single[0]

@@ -92,11 +92,18 @@ def load_vault_secrets(settings: Settings | None = None) -> Snapshot:
     """Read every path in `VAULT_SECRET_PATH`, one request each, later ones win; `SECRET_<NAME>` overrides them all.
 
     Then `CONJUR_VARIABLES`, which win over Vault's. Empty if both are disabled and nothing is overridden. Raises a
-    `VaultError` if anything cannot be read.
+    `VaultError` if anything cannot be read; one that lists them all, whichever Vault they are of.
     """
     settings = settings or get_settings()
-    parts = {name: read_vault(settings, name) for name in (MAIN_VAULT, *settings.vaults)}
-    return merge({**parts, CONJUR: read_conjur(settings), "environment": local_overrides(settings)})
+    parts: dict[str, tuple[Secret, ...]] = {}
+    errors: list[BlueprintError] = []
+    for name in (MAIN_VAULT, *settings.vaults, CONJUR):
+        try:
+            parts[name] = read_conjur(settings) if name == CONJUR else read_vault(settings, name)
+        except BlueprintError as error:
+            errors.append(error)
+    raise_together(errors)
+    return merge({**parts, "environment": local_overrides(settings)})
 
 
 def read_vault(settings: Settings, vault: str = MAIN_VAULT) -> tuple[Secret, ...]:

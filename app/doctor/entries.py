@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.backends.protocol import Secret
 from app.config import Settings
-from app.doctor.findings import Finding, fault, ok, renamed
+from app.doctor.findings import Finding, fault, ok
 from app.errors import BlueprintError, VaultError
 from app.references import Reference
 from app.resolution import Pick, references_to, resolve
@@ -29,9 +29,7 @@ class Entry:
                 return ok(text, self.label)
             case None:
                 return ok("left out: it is optional, and leads nowhere", self.label)
-            case error if self.refers:
-                return renamed(fault(error, self.label), {"VAULT_SECRET_PATH": self.label})
-            case error:
+            case error:  # it names what it is about
                 return fault(error)
 
 
@@ -55,5 +53,7 @@ def read_entries(
     for label, place in named.items():
         yield Entry(label, (place,), refers=False, found=answers[place])
     for entry, references in referring.items():
-        found = next(resolve(settings, {entry: references}, lambda each: answers[place_of(each)], pick), None)
-        yield Entry(f"SECRET_{entry.upper()}", tuple(map(place_of, references)), refers=True, found=found)
+        label, places = f"SECRET_{entry.upper()}", list(map(place_of, references))
+        found = list(resolve(settings, {entry: references}, lambda each: answers[place_of(each)], pick))
+        for each in found or (None,):
+            yield Entry(label, tuple(places), refers=True, found=each)

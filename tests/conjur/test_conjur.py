@@ -226,10 +226,14 @@ def test_one_binary_value_is_named_among_others(conjur: Conjur) -> None:
 
 
 def test_a_variable_that_is_wanted_twice_fails_once(conjur: Conjur) -> None:
-    """Under whatever names."""
+    """Under whatever names; a reference to it has a line of its own, which tells what refers to it."""
     missing = f"{conjur.branch}/nowhere"
+    where, reference = f"{conjur.account}:variable:{missing}", f"{{vault://conjur/{missing}}}"
     with pytest.raises(PathMissing):
-        loaded(conjur.settings(variables=f"a={missing},b={missing}", secrets={"c": f"{{vault://conjur/{missing}}}"}))
+        loaded(conjur.settings(variables=f"a={missing},b={missing}"))
+    with pytest.raises(SeveralFailed) as caught:
+        loaded(conjur.settings(variables=f"a={missing},b={missing}", secrets={"c": reference}))
+    assert [each.subject for each in caught.value.errors] == [where, f"SECRET_C: {reference}: {where}"]
 
 
 @pytest.mark.parametrize("path", ["/a", "a/", "a//b"])

@@ -6,10 +6,18 @@ from typing import Any
 import pytest
 
 from app.config import Settings, get_settings
-from app.errors import BadSettings, MountMissing, PermissionDenied, SeveralFailed, VersionDeleted, VersionMissing
+from app.errors import (
+    BadReference,
+    BadSettings,
+    MountMissing,
+    PermissionDenied,
+    SeveralFailed,
+    VersionDeleted,
+    VersionMissing,
+)
 from app.vault import load_vault_secrets
 from infrastructure.faulty_proxy import Fault, FaultyProxy
-from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, unique, until
+from tests.support import READ_POLICY, SECRETS, Service, Vault, environment, free_port, unique, until
 
 
 class Place:
@@ -130,13 +138,52 @@ def test_a_missing_version_is_no_missing_secret(place: Place) -> None:
 
 
 def test_all_that_fail_are_reported_together(place: Place) -> None:
-    """Each with its reference or path, cause and remedy, and without a value."""
+    """Each with its variable and reference, cause and remedy, and without a value; both where one text has two."""
+    nope, key = "{vault://vault/OTHER/nope}".replace("OTHER", place.other), "{vault://vault/forbidden/x}"
     with pytest.raises(SeveralFailed) as caught:
-        load(place, a="{vault://vault/forbidden/x}", b="{vault://vault/OTHER/nope}", c="{vault://vault/OTHER/user}")
-    message = str(caught.value)
-    assert "secret/forbidden: permission denied" in message
-    assert f"{{vault://vault/{place.other}/nope}}: there is no key 'nope'; the keys: db, password, user" in message
-    assert "canary" not in message
+        load(place, a=key, b=f"x {nope} {{vault://vault/OTHER/user}} {key} {nope} {{vault://vault/OTHER/db}}", c=nope)
+    lines = str(caught.value).split("\n  ")
+    assert lines[0] == "4 failures:"
+    missing = "there is no key 'nope'; the keys: db, password, user. Check the key in this reference."
+    assert [line.partition(": the token")[0] for line in lines[1:]] == [
+        f"SECRET_A: {key}: secret/forbidden: permission denied",
+        f"SECRET_B: {nope}: {missing}",
+        f"SECRET_B: {key}: secret/forbidden: permission denied",
+        f"SECRET_C: {nope}: {missing}",
+    ]
+    with pytest.raises(BadReference, match=r"^SECRET_A: {vault://vault/[^ ]*/db}: inside a longer text only strings"):
+        load(place, a="x {vault://vault/OTHER/db}", b="b", c="c")
+    assert "canary" not in str(caught.value)
+
+
+def test_entries_that_miss_the_same_secret_are_told_apart(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable to check is the one with the reference."""
+    for name, value in {"ENABLED": "true", "URL": vault.url, "TOKEN": vault.root_token, "SECRET_PATH": "gone"}.items():
+        monkeypatch.setenv(f"VAULT_{name}", value)
+    for name in "AB":
+        monkeypatch.setenv(f"SECRET_{name}", f"{{vault://vault/gone/{name}}}")
+    with pytest.raises(SeveralFailed) as caught:
+        load_vault_secrets()
+    assert [(each.subject, each.remedy.partition("check ")[2]) for each in caught.value.errors] == [
+        ("secret/gone", "VAULT_SECRET_PATH."),
+        ("SECRET_A: {vault://vault/gone/A}: secret/gone", "SECRET_A."),
+        ("SECRET_B: {vault://vault/gone/B}: secret/gone", "SECRET_B."),
+    ]
+
+
+def test_the_failures_of_all_vaults_are_reported_together(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only those of the first that fails."""
+    addresses = {name: f"http://127.0.0.1:{free_port()}" for name in ("ONE", "TWO")}
+    for name, address in addresses.items():
+        for field, value in {"URL": address, "TOKEN": "x", "SECRET_PATH": "a"}.items():
+            monkeypatch.setenv(f"VAULTS__{name}__{field}", value)
+    with pytest.raises(SeveralFailed) as caught:
+        load(place, a="{vault://vault/OTHER/nope}", b="{vault://vault/forbidden/x}")
+    assert [each.subject.partition(": ")[0] for each in caught.value.errors] == [
+        "SECRET_A",
+        "SECRET_B",
+        *addresses.values(),
+    ]
 
 
 @pytest.mark.parametrize(

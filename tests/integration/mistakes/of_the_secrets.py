@@ -77,7 +77,7 @@ def a_reference_to_a_key_that_is_misspelt(world: World) -> dict[str, Any]:
     return {**environment(world.good()), "SECRET_STRIPE_KEY": f"{{vault://vault/{world.path}/api_kye}}"}
 
 
-@mistake("secrets", "SECRET_STRIPE_KEY: secret/nowhere: there is no secret at this path", "or check SECRET_STRIPE_KEY")
+@mistake("secrets", "/nowhere/key}: secret/nowhere: there is no secret at this path", "or check SECRET_STRIPE_KEY")
 def a_reference_to_a_path_that_is_missing(world: World) -> dict[str, Any]:
     return {**environment(world.with_token()), "SECRET_STRIPE_KEY": "{vault://vault/nowhere/key}"}
 
