@@ -7,12 +7,13 @@ is a plus. `.` in the key steps into nested objects (`%2E` is a dot), but a fiel
 `default=…` (where the path or the key is missing, never where reading failed otherwise) and `optional=true`. Nothing in
 a reference can change where a request goes: the name picks one of the configured Vaults, and that is all.
 
-A reference inside a longer text is replaced there; in the user-info, path and query of a URL it is percent-encoded.
-`{{vault://` is the text `{vault://`.
+A reference inside a longer text is replaced there. If the text is a URL (`postgresql://…`, also `jdbc:postgresql://…`),
+what stands in its user-info, path and query is percent-encoded; a text that only contains a URL is refused, since it is
+not clear where that ends. `{{vault://` is the text `{vault://`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,9 +22,11 @@ from app.config_types import has_invisible
 from app.errors import BadReference, KeyMissing
 
 OPENING = "{vault://"
+ESCAPED = "{" + OPENING
 OPTIONS = {"default", "optional"}
 LONGEST = 4096  # characters
 _INSIDE = re.compile(r"(?<!\{)\{vault://[^{}]*\}")
+_SCHEME = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:)+//")  # jdbc:postgresql:// has two
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,23 @@ def references_in(text: str) -> tuple[Reference, ...]:
         found = [parse_reference(text)]
     else:
         found = [parse_reference(match[0]) for match in _INSIDE.finditer(text)]
+        _refuse_ambiguous(text, found)
     for reference in found:
+        if reference.options.get("optional", "true") not in {"true", "false"}:
+            raise _bad(reference.text, "the option optional is true or false")
         if unknown := sorted(reference.options.keys() - OPTIONS):
             raise _bad(reference.text, f"there is no option {', '.join(unknown)}, only {', '.join(sorted(OPTIONS))}")
     return tuple(found)
+
+
+def _refuse_ambiguous(text: str, found: Sequence[Reference]) -> None:
+    """Refuse a longer text of which it is not clear what is a reference, or a URL; what else is in it is not shown."""
+    rest = _blank(text).replace(ESCAPED, "")
+    if OPENING in rest:
+        raise _bad(OPENING, "a reference is not closed; to mean the text itself, write {{vault://")
+    scheme = _SCHEME.match(rest)
+    if found and "://" in rest[scheme.end() if scheme else 0 :]:
+        raise _bad(found[0].text, "the text around it has a URL in it, but must be one URL from its first character on")
 
 
 def pick(reference: Reference, data: Mapping[str, Any]) -> Any:
@@ -123,16 +139,16 @@ def _pieces(text: str, value_of: Callable[[Reference], Any]) -> Iterator[str]:
             value = "true" if value else "false"
         elif not isinstance(value, str | int | float):
             raise _bad(reference.text, "inside a longer text only strings, numbers and booleans make sense")
-        yield text[start : match.start()].replace("{" + OPENING, OPENING)
+        yield text[start : match.start()].replace(ESCAPED, OPENING)
         yield _as_part_of_url(reference, text, match.start(), str(value))
         start = match.end()
-    yield text[start:].replace("{" + OPENING, OPENING)
+    yield text[start:].replace(ESCAPED, OPENING)
 
 
 def _as_part_of_url(reference: Reference, text: str, position: int, value: str) -> str:
     """Percent-encode a value for the part of a URL in which it stands; outside of URLs it stays as it is."""
-    blank = _INSIDE.sub(lambda match: "_" * len(match[0]), text)  # the references' own slashes do not count
-    scheme = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", blank)
+    blank = _blank(text)
+    scheme = _SCHEME.match(blank)
     if scheme is None or position < scheme.end():
         return value
     host_ends = next((n for n in range(scheme.end(), len(blank)) if blank[n] in "/?#"), len(blank))
@@ -142,6 +158,11 @@ def _as_part_of_url(reference: Reference, text: str, position: int, value: str) 
             raise _bad(reference.text, "as the host of a URL its value must consist of letters, digits, . : - and _")
         return value
     return quote(value, safe="")
+
+
+def _blank(text: str) -> str:
+    """Return the text with blanks in place of its references, whose own slashes do not count."""
+    return _INSIDE.sub(lambda match: "_" * len(match[0]), text)
 
 
 def _decoded(text: str, segment: str) -> str:

@@ -62,11 +62,13 @@ def test_references_add_and_replace_entries(place: Place) -> None:
     assert load(
         place,
         database_url=url,
+        jdbc="jdbc:postgresql://h/{vault://vault/OTHER/user}?password={vault://vault/OTHER/password}&ssl=true",
         port="{vault://vault/OTHER/db.port}",
         everything="{vault://vault/OTHER/}",
         literal="{{vault://vault/OTHER/user}",
     ) == {
         "database_url": "postgresql://app:canary-p%40ss@db/app",
+        "jdbc": "jdbc:postgresql://h/app?password=canary-p%40ss&ssl=true",
         "port": 5432,
         "everything": {"user": "app", "password": "canary-p@ss", "db": {"port": 5432}},
         "literal": f"{{vault://vault/{place.other}/user}}",
@@ -193,6 +195,13 @@ def test_the_failures_of_all_vaults_are_reported_together(place: Place, monkeypa
         ("{vault://other/x/y}", "no Vault named other; there is: vault"),
         ("{vault://vault/x/y?host=evil}", "no option host"),
         ("postgresql://{vault://vault/x}@h:{vault://nope/x/y}/", "no Vault named nope"),
+        (" https://canary:{vault://vault/x/y}@h", "must be one URL from its first character on"),
+        ("url=https://canary:{vault://vault/x/y}@h", "must be one URL from its first character on"),
+        ("{vault://vault/x/y}://canary:{vault://vault/x/y}@h", "must be one URL from its first character on"),
+        ("https://h?to=https://h/{vault://vault/x/y}", "must be one URL from its first character on"),
+        ("postgresql://app:canary{vault://vault/x/y@h", "a reference is not closed"),
+        ("{{vault://vault/x/y} {vault://vault/x", "a reference is not closed"),
+        ("{vault://vault/x/y?optional=yes}", "the option optional is true or false"),
     ],
 )
 def test_what_cannot_be_resolved_is_reported_at_the_start(place: Place, value: str, why: str) -> None:
@@ -201,6 +210,7 @@ def test_what_cannot_be_resolved_is_reported_at_the_start(place: Place, value: s
         place.settings(url=value)
     assert caught.value.problems[0].startswith("SECRET_URL: ")
     assert why in caught.value.problems[0]
+    assert "canary" not in caught.value.problems[0]
 
 
 def test_a_reference_without_vault_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,10 @@ def value_of(reference: Any) -> Any:
             "postgresql://{vault://vault/x/user}:{vault://vault/x/password}@{vault://vault/x/host}:{vault://vault/x/port}/app",
             "postgresql://app:p%40ss%2Fw%3Ard%3F@db.example.com:5432/app",
         ),
+        (
+            "jdbc:sqlserver://h:1433;user={vault://vault/x/user};password={vault://vault/x/host}",
+            "jdbc:sqlserver://h:1433;user=app;password=db.example.com",
+        ),
         ("https://h/{vault://vault/x/evil}?q={vault://vault/x/password}", "https://h/x%2F..%2Fy?q=p%40ss%2Fw%3Ard%3F"),
     ],
 )
@@ -121,7 +125,15 @@ def test_texts_are_filled(text: str, value: Any) -> None:
     assert filled(text, value_of) == value
 
 
-@pytest.mark.parametrize("text", ["https://{vault://vault/x/evil}/a", "a {vault://vault/x/db}", "{vault://vault/x/}!"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://{vault://vault/x/evil}/a",
+        "jdbc:sqlserver://h;password={vault://vault/x/password}",
+        "a {vault://vault/x/db}",
+        "{vault://vault/x/}!",
+    ],
+)
 def test_what_would_be_ambiguous_is_refused(text: str) -> None:
     """A slash in a host, an object in a text."""
     with pytest.raises(BadReference):
