@@ -17,9 +17,11 @@ class Readiness:
 def readiness(refresher: Refresher) -> Readiness:
     """Tell whether every declared secret is there and fresh enough, and every object built from them.
 
+    A source that has not answered yet is named, and makes unready only by what is missing.
     An outage, or a rotation that was refused, makes nothing unready as long as good secrets are held.
     """
     faults = [str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None]
+    faults += [f"{keeper.source}: has not answered yet" for keeper in refresher.keepers if keeper.is_waiting]
     gaps = [str(SecretsIncomplete(refresher.store.problems))] if refresher.store.problems else []
     stale = [
         f"the secrets from {keeper.source} were last confirmed {keeper.age:.0f} s ago, longer than VAULT_MAX_STALENESS"

@@ -1,11 +1,14 @@
-"""When do we talk to Vault? At the start, then once an interval; after a failure sooner, with growing pauses."""
+"""When do we talk to Vault? At the start, then once an interval; after a failure sooner, with growing pauses.
+
+Each source has its own rounds, in a thread of its own: one that hangs neither delays nor breaks the others.
+"""
 
 import asyncio
 import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import MappingProxyType
@@ -15,10 +18,12 @@ from app.errors import BlueprintError, SecretsIncomplete
 from app.journal import journal
 from app.logging_config import get_logger, where_raised
 from app.rotating import Rotating
+from app.rounds import Rounds, again_and_again, in_own_thread
 from app.secret_store import Change, SecretStore
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries while a source fails
 SPREAD = 0.9, 1.1  # of the interval, so that a fleet does not march in step
+PATIENCE = 5.0  # seconds that who asks for a refresh waits for each source
 
 log = get_logger(__name__)
 
@@ -57,10 +62,12 @@ class Keeper:
         *,
         interval: float,  # seconds between two rounds; 0: none after the first good one
         max_staleness: float = 0.0,  # seconds after which what is held no longer counts; 0: never
+        awaited: bool = True,  # whether the start waits for the first round also without `fail_fast`
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.source = source
+        self.awaited = awaited
         self.fault: BlueprintError | None = None  # why the last round failed; None if it did not
         self.max_staleness = max_staleness if interval else 0.0  # seconds; 0: what is held counts for ever
         self.failures = 0  # in a row
@@ -122,6 +129,11 @@ class Keeper:
         return None if self._confirmed is None else self._clock() - self._confirmed
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the first round is still to come or under way."""
+        return self._confirmed is None and self.fault is None
+
+    @property
     def is_stale(self) -> bool:
         """Whether what is held is older than it may be."""
         return bool(self.max_staleness and (self.age or 0.0) > self.max_staleness)
@@ -170,47 +182,42 @@ class Refresher:
         self.rotating = rotating
         self._upkeep = upkeep
         self._loop: asyncio.AbstractEventLoop
-        self._running: asyncio.Task[tuple[Change, ...]] | None = None
-        self._next: asyncio.Task[tuple[Change, ...]] | None = None
+        self._rounds: dict[str, Rounds[tuple[Change, ...]]] = {}  # by source
 
     @asynccontextmanager
     async def running(self, *, fail_fast: bool) -> AsyncIterator[None]:
-        """Load everything once, then keep it fresh until the block ends.
+        """Load what the start waits for, then keep everything fresh until the block ends.
 
-        With `fail_fast`, raises what stands in the way of a complete start.
+        With `fail_fast`, waits for every source, and raises what stands in the way of a complete start.
         """
         self._loop = asyncio.get_running_loop()
-        self._running = self._next = None  # those of an earlier start belong to an event loop that is gone
-        await self.refresh()
-        if fail_fast:
-            self.raise_fault()
-        tasks = [asyncio.create_task(self._keep(keeper)) for keeper in self.keepers]
-        tasks += [asyncio.create_task(_again_and_again(partial(asyncio.to_thread, tick))) for tick in self._upkeep]
-        tasks.append(asyncio.create_task(_again_and_again(self._rebuild_what_failed)))
+        self._rounds = {keeper.source: Rounds(keeper.round, self._follow) for keeper in self.keepers}
+        first = {keeper: asyncio.create_task(self._rounds[keeper.source].another()) for keeper in self.keepers}
+        tasks = [asyncio.create_task(self._keep(keeper, begun)) for keeper, begun in first.items()]
         try:
+            await asyncio.gather(*(begun for keeper, begun in first.items() if fail_fast or keeper.awaited))
+            if fail_fast:
+                self.raise_fault()
+            tasks += [asyncio.create_task(again_and_again(partial(in_own_thread, tick))) for tick in self._upkeep]
+            tasks.append(asyncio.create_task(again_and_again(self._rebuild_what_failed)))
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(each.aclose() for each in self._rounds.values()))
             await asyncio.gather(*(each.aclose() for each in self.rotating.values()))
 
-    async def refresh(self) -> tuple[Change, ...]:
-        """Carry out one round of every source, side by side; return what changed.
+    async def refresh(self) -> dict[str, tuple[Change, ...]]:
+        """Carry out one round of every source, side by side; return what changed, by source.
 
-        However many ask at once, one round is under way and one more is to come, for all who asked meanwhile.
+        A source that has not answered within `PATIENCE` is not in it; its round goes on.
         """
-        if self._next is None:
-            self._next = asyncio.create_task(self._refresh_after(self._running))
-        return await asyncio.shield(self._next)
-
-    async def _refresh_after(self, running: asyncio.Task[tuple[Change, ...]] | None) -> tuple[Change, ...]:
-        if running is not None:
-            await asyncio.wait([running])
-        self._running, self._next = self._next, None
-        rounds = await asyncio.gather(*(asyncio.to_thread(keeper.round) for keeper in self.keepers))
-        await self._follow()
-        return tuple(change for changes in rounds for change in changes)
+        rounds = {source: asyncio.create_task(each.another()) for source, each in self._rounds.items()}
+        late: set[asyncio.Task[Any]] = (await asyncio.wait(rounds.values(), timeout=PATIENCE))[1] if rounds else set()
+        for task in late:
+            task.cancel()  # the waiting, not the round
+        return {source: task.result() for source, task in rounds.items() if task not in late}
 
     def catch_up(self, source: str) -> None:
         """Carry out a round of one source now, in the thread that has just written there; blocks."""
@@ -227,11 +234,11 @@ class Refresher:
         if self.store.problems:
             raise SecretsIncomplete(self.store.problems)
 
-    async def _keep(self, keeper: Keeper) -> None:
+    async def _keep(self, keeper: Keeper, first: asyncio.Task[tuple[Change, ...]]) -> None:
+        await first
         while (pause := keeper.pause()) is not None:
             await asyncio.sleep(pause)
-            await asyncio.to_thread(keeper.round)
-            await self._follow()
+            await self._rounds[keeper.source].another()
 
     async def _follow(self) -> None:
         secrets = self.store.snapshot()
@@ -242,14 +249,3 @@ class Refresher:
         if any(each.fault for each in self.rotating.values()):
             await self._follow()
         return LONGEST_PAUSE / 2
-
-
-async def _again_and_again(tick: Callable[[], Awaitable[float]]) -> None:
-    """Call `tick` for ever, after the pause that it asks for; a bug must not end that."""
-    while True:
-        try:
-            pause = await tick()
-        except Exception as error:  # noqa: BLE001
-            log.error("upkeep_failed", **where_raised(error))  # noqa: TRY400 - no messages: they may hold values
-            pause = LONGEST_PAUSE
-        await asyncio.sleep(pause)

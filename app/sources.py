@@ -1,6 +1,7 @@
 """What is kept fresh, from where, and how often?
 
-Each Vault, and Conjur, has a keeper and a token of its own: one that is down neither delays nor breaks the others.
+Each Vault, and Conjur, has a keeper and a token of its own: one that is down neither delays nor breaks the others. The
+start waits for the main Vault, and for Conjur if that is there instead; the others are taken in when they come.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,10 +31,12 @@ def _keepers(settings: Settings, store: SecretStore) -> Iterator[Keeper]:
     for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
         if vault.enabled:
             load = partial(read_vault, settings, name)
-            yield Keeper(name, load, store, interval=vault.refresh_interval, max_staleness=vault.max_staleness)
+            often, bound, awaited = vault.refresh_interval, vault.max_staleness, name == MAIN_VAULT
+            yield Keeper(name, load, store, interval=often, max_staleness=bound, awaited=awaited)
     if settings.conjur.enabled:
         shared, load = settings.vault, partial(read_conjur, settings)
-        yield Keeper(CONJUR, load, store, interval=shared.refresh_interval, max_staleness=shared.max_staleness)
+        often, bound, awaited = shared.refresh_interval, shared.max_staleness, not shared.enabled
+        yield Keeper(CONJUR, load, store, interval=often, max_staleness=bound, awaited=awaited)
 
 
 def _index_keepers(settings: Settings, api_keys: ApiKeys | None) -> Iterable[Keeper]:

@@ -3,6 +3,7 @@
 import atexit
 import math
 import threading
+import time
 
 from pydantic import ValidationError
 
@@ -13,6 +14,8 @@ from app.conjur_session import ConjurSession
 from app.redaction import credentials_in, hold
 from app.vault_login import Login
 from app.vault_session import VaultSession
+
+CLOSING = 5.0  # seconds; an orchestrator kills a service that takes much longer to end
 
 _sessions: dict[VaultSettings, VaultSession] = {}
 _conjur_sessions: dict[tuple[ConjurSettings, VaultSettings], ConjurSession] = {}
@@ -71,16 +74,30 @@ def connection(settings: Settings, source: str = MAIN_VAULT) -> Connection:
 
 
 def close_sessions() -> None:
-    """Revoke the tokens that this process obtained; the next use logs in again."""
+    """Revoke the tokens that this process obtained; the next use logs in again.
+
+    Side by side, so that a Vault that hangs keeps no other from hearing of it; after `CLOSING` seconds nobody waits.
+    """
+    threads = [threading.Thread(target=session.close, daemon=True) for session in _forgotten_sessions()]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + CLOSING
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+
+
+@atexit.register  # for scripts; the service does it in its lifespan
+def _close_in_turn() -> None:
+    for session in _forgotten_sessions():  # no thread can be started any more
+        session.close()
+
+
+def _forgotten_sessions() -> list[VaultSession | ConjurSession]:
     with _sessions_lock:
         sessions: list[VaultSession | ConjurSession] = [*_sessions.values(), *_conjur_sessions.values()]
         _sessions.clear()
         _conjur_sessions.clear()
-    for session in sessions:
-        session.close()
-
-
-atexit.register(close_sessions)  # for scripts; the service does it in its lifespan
+    return sessions
 
 
 def _checked(settings: VaultSettings) -> VaultSettings:

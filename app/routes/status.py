@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.config import Settings
 from app.journal import journal
-from app.refresh import Refresher
+from app.refresh import PATIENCE, Refresher
 from app.routes.dependencies import (
     CurrentSettings,
     TheRefresher,
@@ -60,8 +60,15 @@ def _now(refresher: Refresher, settings: Settings) -> Status:
     responses=responses(401, 503),
 )
 async def refresh(refresher: TheRefresher) -> Refreshed:
-    """Read all secrets again now, and say what changed and what went wrong."""
+    """Read all secrets again now, and say what changed and what went wrong.
+
+    A source that does not answer within 5 seconds is reported as a fault; its round goes on.
+    """
     changes = await refresher.refresh()
-    faults = {keeper.source: str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None}
+    late = {keeper.source for keeper in refresher.keepers} - set(changes)
+    faults = {source: f"{source}: no answer within {PATIENCE:.0f} s; the round goes on" for source in late}
+    faults |= {keeper.source: str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None}
     ages = {keeper.source: keeper.age for keeper in refresher.keepers}
-    return Refreshed(changed=[change.describe() for change in changes], faults=faults, ages=ages)
+    return Refreshed(
+        changed=[change.describe() for each in changes.values() for change in each], faults=faults, ages=ages
+    )

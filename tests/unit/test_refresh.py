@@ -43,7 +43,7 @@ def middle(low: float, high: float) -> float:
 
 
 def keeper_of(
-    answer: Any, interval: float = 300.0, jitter: Callable[[float, float], float] = middle, **more: float
+    answer: Any, interval: float = 300.0, jitter: Callable[[float, float], float] = middle, **more: Any
 ) -> tuple[Source, SecretStore, Keeper]:
     """Return a source, the store that it fills, and their keeper."""
     source, store = Source(answer), SecretStore(AppSecrets, sources=["vault"])
@@ -228,9 +228,9 @@ def test_when_a_key_rotated_is_remembered() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"interval": 0.0, "max_staleness": HOUR}, {"interval": 300.0}], ids=str)
-def test_without_a_refresh_or_a_bound_nothing_grows_stale(bounds: dict[str, float]) -> None:
+def test_without_a_refresh_or_a_bound_nothing_grows_stale(bounds: dict[str, Any]) -> None:
     """Zero means: no such thing."""
-    source, _, keeper = keeper_of(SECRETS, **bounds)  # type: ignore[arg-type]
+    source, _, keeper = keeper_of(SECRETS, **bounds)
     keeper.round()
     source.now = 1000 * HOUR
     assert not keeper.is_stale
