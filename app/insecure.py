@@ -52,7 +52,8 @@ def _refuse_insecure(value: Any, validate: Validate, info: ValidationInfo) -> An
         validated = validate(value)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
-        problems += [_problem(each["msg"], *each["loc"]) for each in found]
+        told = {each.get("loc") for each in problems}
+        problems += [_problem(each["msg"], *each["loc"]) for each in found if each["loc"] not in told]
     if problems:
         raise ValidationError.from_exception_data("Settings", problems)
     return validated

@@ -196,6 +196,7 @@ class Refresher:
         tasks = [asyncio.create_task(self._keep(keeper, begun)) for keeper, begun in first.items()]
         try:
             await asyncio.gather(*(begun for keeper, begun in first.items() if fail_fast or keeper.awaited))
+            await self._follow()  # also where there is no source
             if fail_fast:
                 self.raise_fault()
             tasks += [asyncio.create_task(again_and_again(partial(in_own_thread, tick))) for tick in self._upkeep]

@@ -87,7 +87,7 @@ def test_credentials_are_found_among_the_settings() -> None:
     settings = Settings.model_validate(
         {
             "vault": {"token": "main-token", "secret_id": "main-secret-id", "role": "shop"},
-            "vaults": {"partner": {"token": "partner-token"}},
+            "vaults": {"partner": {"url": "https://partner.example.com", "token": "partner-token"}},
             "secrets": {"x": "{vault://partner/a/b}"},
         }
     )
