@@ -21,14 +21,44 @@ SELF: Grants = {
 def vault_policy(settings: Settings, vault: str = MAIN_VAULT) -> str:
     """Return the least-privilege policy for one of the Vaults, in the form that `vault policy write` takes."""
     own = settings.of(vault)
+    _refuse_patterns(own.mount_point)
+    if own.access_mode != "read_only":
+        _refuse_patterns(own.write_prefix)
+    home, below = _namespaces(own)
     parts: list[tuple[str, Grants]] = [
-        ("the secrets that the service reads", _reads(settings, vault, own)),
-        ("the secrets that it writes, and the API keys that it issues", writing_grants(own)),
-        ("its own token, and which capability it lacks when Vault refuses something", SELF),
+        ("the secrets that the service reads", _seen_from_home(below, _reads(settings, vault, own))),
+        (
+            "the secrets that it writes, and the API keys that it issues",
+            _seen_from_home(below, writing_grants(own)),
+        ),
+        # OpenBao looks for the token's own paths at home; a server that does not finds them below
+        (
+            "its own token, and which capability it lacks when Vault refuses something",
+            SELF | _seen_from_home(below, SELF),
+        ),
     ]
-    where = f" of the namespace {own.namespace}" if own.namespace else ""
+    where = f" of the namespace {home}" if home else ""
     head = f"# What the service may do in the Vault {vault}: a policy{where}.\n"
     return "\n".join([head, *(f"# {title}\n{_hcl(grants)}" for title, grants in parts if grants)])
+
+
+def _namespaces(own: VaultSettings) -> tuple[str, str]:
+    """Return the namespace of the login, where the policy belongs, and the path from there to that of the secrets.
+
+    Raises `BlueprintError` if there is none: a token can do nothing beside or above its own namespace.
+    """
+    names = (own.login_namespace or own.namespace, own.namespace)
+    home, there = ("" if each in {None, "root"} else str(each) for each in names)
+    if there == home:
+        return home, ""
+    if not there.startswith(f"{home}/" if home else ""):
+        cause = f"a token of the namespace {home} can do nothing in {there or 'the root namespace'}"
+        raise BlueprintError("VAULT_LOGIN_NAMESPACE", cause, "Log in in that of the secrets, or in one above it.")
+    return home, there.removeprefix(f"{home}/") + "/"
+
+
+def _seen_from_home(below: str, grants: Grants) -> Grants:
+    return {f"{below}{path}": capabilities for path, capabilities in grants.items()}
 
 
 def _reads(settings: Settings, vault: str, own: VaultSettings) -> Grants:
@@ -45,25 +75,31 @@ def writing_grants(own: VaultSettings) -> Grants:
     if own.access_mode == "read_only":
         return {}
     below, reads = f"{own.write_prefix}/*", ("read",) if own.access_mode == "read_and_write" else ()
-    changes = ("create", *reads, "update", "patch", "delete")
-    if own.kv_version == "1":
-        return {f"{own.mount_point}/{below}": ("create", *reads, "update", "delete", "list")}
-    return {
-        f"{own.mount_point}/data/{below}": changes,
-        f"{own.mount_point}/metadata/{below}": ("create", "read", "update", "delete", "list"),
-        f"{own.mount_point}/undelete/{below}": ("update",),
-        f"{own.mount_point}/destroy/{below}": ("update",),
-    }
+    grants: Grants = {}
+    if own.kv_version != "1":
+        grants = {
+            f"{own.mount_point}/data/{below}": ("create", *reads, "update", "patch", "delete"),
+            f"{own.mount_point}/metadata/{below}": ("create", "read", "update", "delete", "list"),
+            f"{own.mount_point}/undelete/{below}": ("update",),
+            f"{own.mount_point}/destroy/{below}": ("update",),
+        }
+    if own.kv_version != "2":
+        grants[f"{own.mount_point}/{below}"] = ("create", *reads, "update", "delete", "list")
+    return grants
 
 
 def _data_paths(own: VaultSettings, path: str) -> Iterator[str]:
     """Say where Vault's API has the secret at this path; with `VAULT_KV_VERSION=auto` it may be either place."""
-    if path.endswith("*") or "+" in path.split("/") or "{{" in path or "${" in path:
-        raise BlueprintError(path, "in a policy it would mean more than this secret", "Give it another name.")
+    _refuse_patterns(path)
     if own.kv_version != "1":
         yield f"{own.mount_point}/data/{path}"
     if own.kv_version != "2":
         yield f"{own.mount_point}/{path}"
+
+
+def _refuse_patterns(path: str) -> None:
+    if path.endswith("*") or "+" in path.split("/") or "{{" in path or "${" in path:
+        raise BlueprintError(path, "in a policy it would mean more than this path", "Give it another name.")
 
 
 def _hcl(grants: Grants) -> str:

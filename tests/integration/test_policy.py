@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.config import Settings
-from app.errors import BlueprintError
+from app.errors import BlueprintError, PermissionDenied
 from app.main import create_app
 from app.policy import vault_policy
 from app.token_life import TokenKeeper
-from app.vault import close_sessions, get_session, read_secret
+from app.vault import close_sessions, get_session, load_vault_secrets, read_secret
 from app.vault_writing import (
     delete_secret,
     destroy,
@@ -141,10 +144,138 @@ def test_nothing_else_is_allowed(vault: Vault, monkeypatch: pytest.MonkeyPatch) 
     close_sessions()
 
 
+@pytest.mark.parametrize(("configured", "mounted"), [("1", "1"), ("auto", "1"), ("auto", "2"), ("2", "2")])
+def test_the_policy_is_enough_for_each_version_of_the_engine(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, configured: str, mounted: str
+) -> None:
+    """Whether the version is said or found out; and for the one that is said, nothing of the other is granted."""
+    vault.client.sys.enable_secrets_engine("kv", path=(mount_point := unique("kv")), options={"version": mounted})
+    kv = vault.client.secrets.kv.v1 if mounted == "1" else vault.client.secrets.kv.v2
+    kv.create_or_update_secret("app", {"a": 1}, mount_point=mount_point)
+    variables = {
+        "VAULT_MOUNT_POINT": mount_point,
+        "VAULT_SECRET_PATH": "app",
+        "VAULT_KV_VERSION": configured,
+        "VAULT_ACCESS_MODE": "read_and_write",
+        "VAULT_WRITE_PREFIX": "keys",
+    }
+    settings = with_exactly_its_policy(vault, variables, monkeypatch)
+    assert dict(load_vault_secrets()) == {"a": 1}
+    write_secret("keys/x", {"b": 2})
+    write_secret("keys/x", {"b": 3})
+    assert list_secrets("keys") == ["x"]
+    assert read_secret("keys/x") == {"b": 3}
+    delete_secret("keys/x")
+    granted = {path.removeprefix(f"{mount_point}/") for path in granted_paths(settings) if mount_point in path}
+    of_version = {
+        "1": {"app", "keys/*"},
+        "2": {"data/app", "data/keys/*", "metadata/keys/*", "undelete/keys/*", "destroy/keys/*"},
+    }
+    assert granted == (of_version["1"] | of_version["2"] if configured == "auto" else of_version[configured])
+
+
+def granted_paths(settings: Settings) -> list[str]:
+    """Return the paths that the printed policy names."""
+    return re.findall(r'^path "(.*)"', vault_policy(settings), re.MULTILINE)
+
+
+@pytest.mark.parametrize("kv_version", ["1", "2", "auto"])
+def test_who_only_writes_may_not_read(vault: Vault, monkeypatch: pytest.MonkeyPatch, kv_version: str) -> None:
+    """Not what it would be told to read, nor what it has written."""
+    mounted = kv_version.replace("auto", "2")
+    vault.client.sys.enable_secrets_engine("kv", path=(mount_point := unique("kv")), options={"version": mounted})
+    variables = {
+        "VAULT_MOUNT_POINT": mount_point,
+        "VAULT_SECRET_PATH": "app",
+        "SECRET_A": "{vault://vault/referred/a}",
+        "VAULT_KV_VERSION": kv_version,
+        "VAULT_ACCESS_MODE": "write_only",
+        "VAULT_WRITE_PREFIX": "keys",
+    }
+    settings = with_exactly_its_policy(vault, variables, monkeypatch)
+    write_secret("keys/x", {"a": 1})
+    client = get_session(settings.vault).client()
+    for path in ("keys/x", "app", "referred"):
+        for url in (f"{mount_point}/{path}", f"{mount_point}/data/{path}"):
+            with pytest.raises(hvac.exceptions.Forbidden):
+                client.adapter.get(f"/v1/{url}")
+
+
+@pytest.fixture
+def parent(vault: Vault) -> Iterator[Vault]:
+    """Return the server as seen from a new namespace that has AppRole, and a KV engine in its child `child`."""
+    if vault.audit_log is None:
+        pytest.skip("HashiCorp's image has no namespaces")
+    name, inside = unique("parent"), Vault(vault.url, vault.root_token, vault.audit_log)
+    with ExitStack() as stack:
+
+        def enter(namespace: str) -> None:
+            inside.client = hvac.Client(url=vault.url, token=vault.root_token, namespace=namespace)
+            stack.callback(inside.client.adapter.close)
+
+        inside.client.adapter.close()
+        vault.client.adapter.post(f"/v1/sys/namespaces/{name}", json={})
+        enter(name)
+        inside.client.adapter.post("/v1/sys/namespaces/child", json={})
+        enter(f"{name}/child")
+        inside.client.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
+        inside.write("app", SECRETS)
+        enter(name)
+        inside.client.sys.enable_auth_method("approle")
+        yield inside
+
+
+def test_the_policy_belongs_where_the_login_is(parent: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A role of a namespace reads in one below it: the policy counts from the role's."""
+    name = parent.client.adapter.namespace
+    variables = {
+        "VAULT_NAMESPACE": f"{name}/child",
+        "VAULT_LOGIN_NAMESPACE": str(name),
+        "VAULT_SECRET_PATH": "app",
+        "VAULT_ACCESS_MODE": "read_and_write",
+        "VAULT_WRITE_PREFIX": "keys",
+    }
+    since = parent.audit_log.stat().st_size if parent.audit_log else 0
+    settings = with_exactly_its_policy(parent, variables, monkeypatch)
+    assert vault_policy(settings).startswith(
+        f"# What the service may do in the Vault vault: a policy of the namespace {name}.\n"
+    )
+    assert dict(load_vault_secrets()) == SECRETS
+    assert write_secret("keys/x", {"a": 1}) == 1
+    session = get_session(settings.vault)
+    login = session.current()
+    assert login is not None
+    session.renew(login)
+    assert not login.is_dead()
+    with pytest.raises(PermissionDenied, match="lacks the capability read"):
+        read_secret("elsewhere")
+    close_sessions()
+    assert set(denied(parent, since)) == {"read secret/data/elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("login", "namespace", "below"), [("root", "a/b", "a/b/"), ("a", "a/b/c", "b/c/"), ("a", "a", ""), (None, "a", "")]
+)
+def test_paths_count_from_the_namespace_of_the_login(login: str | None, namespace: str, below: str) -> None:
+    """The root namespace has a name, too."""
+    raw = {"enabled": True, "token": "t", "secret_path": "x", "namespace": namespace, "login_namespace": login}
+    assert f"{below}secret/data/x" in granted_paths(Settings.model_validate({"vault": raw}))
+
+
+@pytest.mark.parametrize(("login", "namespace"), [("a/b", "a"), ("a", "ab"), ("a", "b"), ("a", None), ("a", "root")])
+def test_a_login_beside_the_secrets_is_refused(login: str, namespace: str | None) -> None:
+    """No policy could allow it."""
+    raw = {"enabled": True, "token": "t", "namespace": namespace, "login_namespace": login}
+    with pytest.raises(BlueprintError, match=r"a token of the namespace a(/b)? can do nothing in"):
+        vault_policy(Settings.model_validate({"vault": raw}))
+
+
+@pytest.mark.parametrize("setting", ["secret_path", "write_prefix", "mount_point"])
 @pytest.mark.parametrize("name", ["all*", "a/+/b", "+", "{{identity.entity.id}}", "${x}"])
-def test_a_path_that_would_mean_more_is_refused(name: str) -> None:
+def test_a_path_that_would_mean_more_is_refused(name: str, setting: str) -> None:
     """In a policy `*` at the end and `+` as a segment are patterns."""
-    settings = Settings.model_validate({"vault": {"enabled": True, "token": "t", "secret_path": name}})
+    raw = {"enabled": True, "token": "t", "access_mode": "read_and_write", setting: name}
+    settings = Settings.model_validate({"vault": raw})
     with pytest.raises(BlueprintError, match="would mean more"):
         vault_policy(settings)
 

@@ -121,6 +121,8 @@ def test_a_default_does_not_hide_wrong_settings(
         ("MOUNT_POINT", "nothing is mounted there.*VAULT_MOUNT_POINT"),
         ("NAMESPACE", "there is no such namespace.*VAULT_NAMESPACE"),
     ):
+        if setting == "NAMESPACE" and vault.audit_log is None:
+            pytest.skip("HashiCorp's image has no namespaces")
         with monkeypatch.context() as changed:
             changed.setenv(f"VAULTS__PARTNER__{setting}", unique("nowhere"))
             Settings.settings_clear_cache()
