@@ -4,6 +4,7 @@ Their own words are not passed on: they may repeat what was sent, and they seldo
 """
 
 STALE_WRITE = "a newer version was written meanwhile"
+CAS_REQUIRED = "here nothing is written without check-and-set (cas_required)"
 WRONG_PAIR = "the role id or the secret id is wrong, expired or used up"
 NOT_MOUNTED = "nothing is mounted there"
 NO_NAMESPACE = "there is no such namespace"
@@ -14,6 +15,10 @@ _CLIENT_CERT = "Check VAULT_CLIENT_CERT, VAULT_ROLE, and which certificates and 
 # a part of what Vault says: the cause, and the remedy ("": the one that the kind of refusal suggests)
 KNOWN_CAUSES = {
     "request body too large": ("it is larger than Vault takes (max_request_size of its listener)", ""),
+    "check-and-set parameter required": (
+        CAS_REQUIRED,
+        "Write with cas=…, the current version (0: there is none), or with patch_secret.",
+    ),
     "check-and-set parameter": (STALE_WRITE, ""),
     "no handler for route": (NOT_MOUNTED, ""),
     "from non-versioned to versioned": ("the KV engine is still being upgraded to version 2", "Try again in a moment."),

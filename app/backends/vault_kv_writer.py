@@ -22,7 +22,7 @@ from app.errors import (
     VaultError,
     WrongKVVersion,
 )
-from app.known_causes import STALE_WRITE
+from app.known_causes import CAS_REQUIRED, STALE_WRITE
 from app.vault_errors import data_of
 from app.vault_http import quoted
 from app.vault_session import VaultSession
@@ -54,15 +54,18 @@ class VaultKVWriter(VaultKV):
     def patch(self, path: str, changes: Mapping[str, Any]) -> int:
         """Change some keys of a secret and keep the others; None removes a key. Returns the new version.
 
-        Objects are merged key by key (RFC 7396): by Vault where the token has the capability `patch`; otherwise this
-        reads, merges and writes with check-and-set: a second and a third request, again if somebody else was faster,
-        and `LostRace` in the end.
+        Objects are merged key by key (RFC 7396): by Vault where the token has the capability `patch`. Otherwise, or
+        where Vault requires check-and-set, this reads, merges and writes with it: a second and a third request, again
+        if somebody else was faster, and `LostRace` in the end.
         """
         self.refuse_in_version_1(path, "a patch")
         try:
             return self._new_version(self._changing(path, None, "patch", "patch", {"data": dict(changes)}))
         except PermissionDenied:
             pass
+        except BadRequest as error:
+            if error.cause != CAS_REQUIRED:
+                raise
         for attempt in range(1, TRIES + 1):
             held = self.read(path)
             try:

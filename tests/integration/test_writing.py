@@ -114,6 +114,20 @@ def test_a_patch_merges_objects_whoever_merges(
     assert (("update", f"secret/data/{path}") in calls) != bool(more)
 
 
+def test_where_check_and_set_is_required_the_error_says_so(vault: Vault) -> None:
+    """It is no lost race, which one could repeat for ever; and a patch brings its own check-and-set."""
+    vault.client.sys.enable_secrets_engine("kv", path=(mount_point := unique("cas")), options={"version": "2"})
+    vault.client.secrets.kv.v2.configure(cas_required=True, mount_point=mount_point)
+    writer = writer_of(vault, mount_point=mount_point)
+    with pytest.raises(BadRequest, match=r"/x: here nothing is written without check-and-set.*Write with cas="):
+        writer.write("x", {"a": 1})
+    assert writer.write("x", {"a": 1, "b": 2}, cas=0) == 1
+    assert writer.patch("x", {"a": 2}) == 2
+    assert writer.read("x").data == {"a": 2, "b": 2}
+    with pytest.raises(LostRace, match="version 1 is not the current one any more, 2 is"):
+        writer.write("x", {"a": 1}, cas=1)
+
+
 def test_patches_at_the_same_time_lose_nothing(vault: Vault) -> None:
     """Each changes its own key; whoever was overtaken reads and merges again."""
     path = unique("contended")
