@@ -1,18 +1,26 @@
 """What can be done from a terminal? `python -m app --help`; the settings are those of the service."""
 
 import json
+import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.config import MAIN_VAULT, get_settings
+from app.command_input import (
+    check_deletion,
+    check_undeletion,
+    checked_path,
+    refuse_what_is_no_text,
+    settings_without_credentials,
+    values_of,
+    visible,
+)
+from app.config import MAIN_VAULT, Settings, get_settings
 from app.config_conjur import CONJUR
 from app.conjur import ConjurFolders, get_conjur_writer
 from app.conjur_policy import conjur_policy
@@ -58,7 +66,7 @@ cli = typer.Typer(
 )
 
 Ref = Annotated[str, typer.Argument(help="{vault://NAME/PATH/KEY}; a closing slash means the whole secret.")]
-SecretPath = Annotated[str, typer.Argument(help="A path below the mount point.", metavar="PATH")]
+SecretPath = Annotated[str, typer.Argument(help="A path below the mount point.", metavar="PATH", callback=checked_path)]
 Pairs = Annotated[
     list[str], typer.Argument(help="key=value, key=@file, or key=- for standard input; files are taken as they are.")
 ]
@@ -73,7 +81,7 @@ Versions = Annotated[list[int], typer.Option("--version", min=1, help="May be gi
 @cli.callback()
 def prepare(context: typer.Context) -> None:
     """Log only what matters, unless LOG_LEVEL=DEBUG; what is logged goes to standard error."""
-    if context.invoked_subcommand == "doctor":  # wrong settings are what it is there for
+    if context.invoked_subcommand in {"doctor", "policy"}:  # which make do with settings that lack something
         return
     settings = get_settings()
     configure_logging("DEBUG" if settings.log_level == "DEBUG" else "ERROR", settings.log_format)
@@ -86,10 +94,12 @@ def get(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Print the value that a reference stands for."""
+    """Print the value that a reference stands for; one that is missing is an error, also with `optional=true`."""
     text = f"{{{ref}}}" if ref.startswith(OPENING[1:]) else ref  # a shell eats braces only too easily
     reference = references_in(text)[0] if is_reference(text) else parse_reference(text)
-    value, found = read_reference(reference if version is None else replace(reference, version=version))
+    options = {name: option for name, option in reference.options.items() if name != "optional"}
+    wanted = replace(reference, options=options, version=reference.version if version is None else version)
+    value, found = read_reference(wanted)
     if as_json:
         _print_json({"reference": reference.text, "version": found, "value": value})
     else:
@@ -106,7 +116,7 @@ def put(
     as_json: AsJson = False,
 ) -> None:
     """Write a whole secret; keys that are not given are gone in the new version."""
-    _print_version(path, _writer(vault).write(path, _values(pairs), cas), as_json=as_json)
+    _print_version(path, _writer(vault).write(path, values_of(pairs), cas), as_json=as_json)
 
 
 @cli.command()
@@ -119,27 +129,35 @@ def patch(
     as_json: AsJson = False,
 ) -> None:
     """Change some keys of a secret and keep the others."""
-    changes = {**_values(pairs or []), **dict.fromkeys(remove or [])}
+    changes = {**values_of(pairs or []), **dict.fromkeys(remove or [])}
     if not changes:
         raise typer.BadParameter("give key=value or --remove KEY")
     _print_version(path, _writer(vault).patch(path, changes), as_json=as_json)
 
 
 @cli.command()
-def delete(path: SecretPath, vault: VaultName = None) -> None:
+def delete(path: SecretPath, vault: VaultName = None, *, as_json: AsJson = False) -> None:
     """Delete the latest version of a secret; undelete brings it back."""
-    _writer(vault).delete(path)
+    writer = _writer(vault)
+    check_deletion(writer, path)
+    writer.delete(path)
+    if as_json:
+        _print_json({"path": path})
 
 
 @cli.command()
-def undelete(path: SecretPath, version: Versions, vault: VaultName = None) -> None:
+def undelete(path: SecretPath, version: Versions, vault: VaultName = None, *, as_json: AsJson = False) -> None:
     """Bring deleted versions back."""
-    _writer(vault).undelete(path, version)
+    writer = _writer(vault)
+    check_undeletion(writer, path, version)
+    writer.undelete(path, version)
+    if as_json:
+        _print_json({"path": path, "versions": version})
 
 
 @cli.command("list")
 def list_names(
-    path: Annotated[str, typer.Argument(help="A folder; without it, the mount point.")] = "",
+    path: Annotated[str, typer.Argument(help="A folder; without it, the mount point.", callback=checked_path)] = "",
     vault: VaultName = None,
     *,
     as_json: AsJson = False,
@@ -150,7 +168,7 @@ def list_names(
         _print_json(names)
     else:
         for name in names:
-            typer.echo(_visible(name))
+            typer.echo(visible(name))
 
 
 @cli.command()
@@ -168,13 +186,18 @@ def versions(path: SecretPath, vault: VaultName = None, *, as_json: AsJson = Fal
 
 
 @cli.command()
-def policy(vault: VaultName = None) -> None:
-    """Print the least-privilege policy for all that the settings declare.
+def policy(vault: VaultName = None, *, as_json: AsJson = False) -> None:
+    """Print the least-privilege policy for all that the settings declare; needs no credentials.
 
     For `vault policy write`, or for `conjur policy load -b root -f`.
     """
-    settings, name = get_settings(), _chosen(vault)
-    typer.echo(conjur_policy(settings) if name == CONJUR else vault_policy(settings, name), nl=False)
+    settings = settings_without_credentials()
+    name = _chosen(settings, vault)
+    text = conjur_policy(settings) if name == CONJUR else vault_policy(settings, name)
+    if as_json:
+        _print_json({"vault": name, "policy": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 @cli.command("doctor")
@@ -185,64 +208,49 @@ def diagnose(login: MayLogIn = None, *, as_json: AsJson = False) -> None:
 
 def _writer(vault: str | None) -> Any:
     """Return what changes secrets there; in Conjur a path is a folder of variables, one for each key."""
-    name = _chosen(vault)
+    name = _chosen(get_settings(), vault)
     return ConjurFolders(get_conjur_writer()) if name == CONJUR else get_writer(name)
 
 
-def _chosen(vault: str | None) -> str:
-    settings = get_settings()
+def _chosen(settings: Settings, vault: str | None) -> str:
     only_conjur = settings.conjur.enabled and not settings.vault.enabled
     return vault or (CONJUR if only_conjur else MAIN_VAULT)
-
-
-def _values(pairs: Sequence[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise typer.BadParameter("each value has the form key=value, key=@file or key=-")
-        if key in values:
-            raise typer.BadParameter(f"{key} is given twice")
-        try:
-            if value == "-":
-                values[key] = sys.stdin.buffer.read().decode()
-            else:
-                values[key] = Path(value[1:]).read_bytes().decode() if value.startswith("@") else value
-        except OSError as error:
-            raise typer.BadParameter(f"{key}: {value[1:]} cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise typer.BadParameter(f"{key}: is not UTF-8; encode it, for instance as base64") from None
-    return values
 
 
 def _print_version(path: str, version: int | None, *, as_json: bool) -> None:
     if as_json:
         _print_json({"path": path, "version": version})
     else:
-        typer.echo(f"{_visible(path)}: {'written' if version is None else f'version {version}'}")
+        typer.echo(f"{visible(path)}: {'written' if version is None else f'version {version}'}")
 
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
 
 
-def _visible(text: str) -> str:
-    """Show characters that would steer the terminal instead of obeying them."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def main() -> None:
     """Run the command line; end with the exit code that fits what went wrong."""
     try:
-        cli(prog_name="python -m app")
+        refuse_what_is_no_text(sys.argv[1:])
+        try:
+            cli(prog_name="python -m app")
+        finally:
+            if sys.stdout is not None:  # it is where the shell has closed it
+                sys.stdout.flush()
     except (BlueprintError, ValueError) as error:
-        code = next(code for code, kinds in EXIT_CODES.items() if isinstance(error, kinds))
-        Console(stderr=True, soft_wrap=True).print(Text(f"error: {_visible_lines(str(error))}"))
-        sys.exit(code)
+        _end(str(error), next(code for code, kinds in EXIT_CODES.items() if isinstance(error, kinds)))
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
+        _end(f"standard output: {error.strerror}", 1)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {_visible_lines(text)}"))
+    sys.exit(code)
 
 
 def _visible_lines(text: str) -> str:
-    return "\n".join(map(_visible, text.split("\n")))
+    return "\n".join(map(visible, text.split("\n")))
 
 
 if __name__ == "__main__":

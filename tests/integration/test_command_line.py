@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hvac
+import hvac.exceptions
 import pytest
 
 from app.__main__ import main
@@ -184,6 +186,186 @@ def test_a_further_vault_is_reached_by_its_name(run: Run, vault: Vault) -> None:
     assert run("put", path, "a=1", "--vault", "partner", **variables).code == 0
     assert run("get", f"{{vault://partner/{path}/a}}").out == "1\n"
     assert 'path "auth/token/renew-self"' in run("policy", "--vault", "partner").out
+
+
+def test_what_would_be_stored_as_something_else_is_refused(run: Run) -> None:
+    """Standard input twice, bytes that are no text, a closed standard input; and no key steers the terminal."""
+    path = unique("cli")
+    twice = run("put", path, "a=-", "b=-", stdin=b"typed")
+    assert (twice.code, twice.out) == (2, "")
+    assert "only one value can come from standard input" in twice.err
+    raw = run("put", path, "a=\udcff")
+    assert (raw.code, "argument 3 is not UTF-8" in raw.err) == (2, True)
+    escape = run("put", path, "\x1b[31ma=1", "\x1b[31ma=2")
+    assert (escape.code, "\\x1b[31ma is given twice" in escape.err, "\x1b[31m" in escape.err) == (2, True, False)
+    assert run("list", path) == (0, "", "")
+    assert run("get", f"{{vault://vault/{path}/}}").code == 4
+
+
+def test_an_optional_reference_that_leads_nowhere_is_missing(run: Run) -> None:
+    """Who asks for a value gets it, or an error: never `null`. A default is a value."""
+    path = unique("cli")
+    run("put", path, "a=1")
+    for ref in (f"{{vault://vault/{path}/b?optional=true}}", f"{{vault://vault/{path}-x/b?optional=true}}"):
+        missing = run("get", ref)
+        assert (missing.code, missing.out) == (4, "")
+    assert run("get", f"{{vault://vault/{path}/a?optional=true}}").out == "1\n"
+    assert run("get", f"{{vault://vault/{path}/b?default=x}}").out == "x\n"
+
+
+def test_an_impossible_path_is_named(run: Run) -> None:
+    """Several commands may run in one script."""
+    for arguments in (("put", "a/../b", "a=1"), ("delete", "a/../b"), ("list", "a/../b"), ("versions", "a/../b")):
+        refused = run(*arguments)
+        assert (refused.code, "a/../b: must not contain" in refused.err) == (2, True)
+
+
+def test_what_is_not_there_cannot_be_deleted_or_brought_back(run: Run, vault: Vault) -> None:
+    """Vault itself says nothing then; a script that took the wrong path would not notice."""
+    path = unique("cli")
+    assert run("delete", path).code == 4
+    assert run("undelete", path, "--version", "1").code == 4
+    run("put", path, "a=1")
+    assert run("undelete", path, "--version", "7").code == 4
+    assert json.loads(run("delete", path, "--json").out) == {"path": path}
+    again = run("delete", path)
+    assert (again.code, "version 1, the latest one, is deleted already" in again.err) == (4, True)
+    answer = run("undelete", path, "--version", "1", "--json")
+    assert json.loads(answer.out) == {"path": path, "versions": [1]}
+    assert run("undelete", path, "--version", "1").code == 0, "it is there, as was wanted"
+    vault.client.secrets.kv.v2.destroy_secret_versions(path, [1])
+    assert "version 1 is destroyed" in run("undelete", path, "--version", "1").err
+
+
+def test_a_version_that_is_to_be_deleted_later_can_be_deleted_now(run: Run, vault: Vault) -> None:
+    """Its metadata have a time of deletion too, which is to come."""
+    path = unique("cli")
+    vault.client.secrets.kv.v2.update_metadata(path, delete_version_after="1h")
+    run("put", path, "a=1")
+    assert run("delete", path).code == 0
+    assert run("get", f"{{vault://vault/{path}/a}}").code == 4
+
+
+def test_who_may_delete_but_not_look_deletes(run: Run, vault: Vault) -> None:
+    """What cannot be known stands in nobody's way."""
+    path = unique("cli")
+    vault.write(path, {"a": "1"})
+    rules = f'path "secret/data/{path}" {{ capabilities = ["delete"] }}'
+    rules += 'path "auth/token/lookup-self" { capabilities = ["read"] }'
+    vault.client.sys.create_or_update_policy(path, rules)
+    token = vault.client.auth.token.create(policies=[path], no_default_policy=True)["auth"]["client_token"]
+    assert run("delete", path, VAULT_TOKEN=token).code == 0
+    assert run("get", f"{{vault://vault/{path}/a}}", VAULT_TOKEN=vault.root_token).code == 4
+
+
+def test_deleting_in_version_1_looks_first_too(run: Run, vault: Vault) -> None:
+    """By reading, since there are no metadata."""
+    vault.client.sys.enable_secrets_engine("kv", mount := unique("kv1"), options={"version": "1"})
+    variables = {"VAULT_MOUNT_POINT": mount, "VAULT_KV_VERSION": "1"}
+    assert run("delete", "a", **variables).code == 4
+    run("put", "a", "b=1")
+    assert run("delete", "a").code == 0
+    assert run("get", "{vault://vault/a/b}").code == 4
+
+
+def test_the_policy_needs_no_credentials(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what somebody needs who is about to make them; all else must be right."""
+    monkeypatch.delenv("VAULT_TOKEN")
+    for method in ("token", "approle", "cert", "kubernetes", "jwt"):
+        partner = {"VAULTS__PARTNER__URL": "http://x", "VAULTS__PARTNER__AUTH_METHOD": method}
+        printed = run("policy", VAULT_AUTH_METHOD=method, **partner)
+        assert (printed.code, printed.err) == (0, "")
+        assert 'path "secret/data/python-production-blueprint"' in printed.out
+    assert json.loads(run("policy", "--json").out) == {"vault": "vault", "policy": printed.out}
+    wrong = run("policy", VAULT_TIMEOUT="soon")
+    assert (wrong.code, wrong.out, "VAULT_TIMEOUT" in wrong.err) == (3, "", True)
+
+
+class OddNames:
+    """Stands in for what changes secrets, where a folder has names that no Vault would have."""
+
+    def list(self, path: str) -> list[str]:
+        """Answer the same for each path."""
+        return ["plain", f"red\x1b[31m{path}", "a\u202eb"]
+
+
+def test_odd_names_do_not_steer_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double at our own protocol: a real Vault has no such names today."""
+    monkeypatch.setattr("app.__main__.get_writer", lambda _: OddNames())
+    assert run("list").out.splitlines() == ["plain", "red\\x1b[31m", "a\\u202eb"]
+
+
+def test_a_namespace_counts(run: Run, vault: Vault) -> None:
+    """What is put is there and nowhere else."""
+    name, path = unique("space"), unique("cli")
+    try:
+        vault.client.sys.create_namespace(name)
+    except hvac.exceptions.VaultError:
+        pytest.skip("this server has no namespaces")
+    inside = hvac.Client(url=vault.url, token=vault.root_token, namespace=name)
+    inside.sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
+    assert run("put", path, "a=canary", VAULT_NAMESPACE=name).code == 0
+    assert run("get", f"{{vault://vault/{path}/a}}").out == "canary\n"
+    assert inside.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)["data"]["data"] == {
+        "a": "canary"
+    }
+    inside.adapter.close()
+    with pytest.raises(hvac.exceptions.InvalidPath):
+        vault.client.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)
+    assert f"of the namespace {name}" in run("policy").out
+
+
+def process(vault: Vault, directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell's command line; `$APP` is `python -m app`, with every right."""
+    variables = {"url": vault.url, "token": vault.root_token, "access_mode": "read_and_write", "enabled": True}
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={
+            "APP": f"{sys.executable} -m app",
+            "PYTHON": sys.executable,
+            "PYTHONPATH": str(ROOT),
+            "PATH": "/usr/bin:/bin",
+            **environment(variables),
+        },
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_bug_shows_no_values(vault: Vault, tmp_path: Path) -> None:
+    """A traceback, for whoever mends it, without local variables."""
+    bug = "import sys, app.__main__ as m; m.get_writer = lambda _: 1 / 0; "
+    bug += "sys.argv = ['app', 'put', 'x', 'a=' + 'can' + 'ary']"
+    done = process(vault, tmp_path, f'$PYTHON -c "{bug}; m.main()"')
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "canary" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("$APP put x a=- <&-", 2, "standard input is closed"),
+        ("$APP list >/dev/full", 1, "standard output: No space left on device"),
+        ("$APP policy >/dev/full", 1, "standard output: No space left on device"),
+        ("$APP list | true", 0, ""),
+    ],
+)
+def test_a_standard_stream_that_fails_is_an_error(
+    vault: Vault, tmp_path: Path, command: str, code: int, said: str
+) -> None:
+    """Not a traceback, and not a success."""
+    if "/dev/full" in command and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    vault.write(unique("cli"), {"a": "1"})
+    done = process(vault, tmp_path, command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 def test_it_runs_as_a_process(vault: Vault, tmp_path: Path) -> None:
