@@ -16,6 +16,7 @@ from app.key_records import KeyRecord, for_people, marker_of, name_taken, record
 from app.logging_config import get_logger
 
 RECORDS = "api-key-records"  # the annotation that the service reads; the others are for people
+CLAIM = "sha256"  # the annotation that says whose key it is, also before that counts
 TRIES = 3
 
 log = get_logger(__name__)
@@ -39,6 +40,9 @@ class ConjurKeyShelf:
     def add(self, record: KeyRecord, key: str) -> None:
         """Claim the name, set the key, verify it, and only then let it count."""
         path = self._path(record.name)
+        with suppress(PathMissing):  # a variable that is there is left alone, whatever it holds
+            self._writer.annotations(path)
+            raise name_taken(path, record.name)
         try:
             self._writer.declare(path, for_people(record))
             if not self._is_claimed(path, record):
@@ -87,11 +91,13 @@ class ConjurKeyShelf:
         return str(key)
 
     def remove(self, name: str) -> None:
-        """Delete the variable, and with it all that is known of the key."""
+        """Delete the variable, and with it all that is known of the key; one that holds something else stays."""
         try:
-            self._writer.annotations(self._path(name))
+            noted = self._writer.annotations(self._path(name))
         except PathMissing:
             raise ApiKeyMissing(name) from None
+        if CLAIM not in noted:
+            raise ApiKeyMissing(name)
         self._writer.delete(self._path(name))
 
     def _path(self, name: str) -> str:
@@ -109,7 +115,7 @@ class ConjurKeyShelf:
         raise VaultError(path, "what is stored is not what was written", "Look who else writes there.")
 
     def _is_claimed(self, path: str, record: KeyRecord) -> bool:
-        return self._writer.annotations(path).get("sha256") == record.digest.hex()
+        return self._writer.annotations(path).get(CLAIM) == record.digest.hex()
 
     def _undo(self, path: str, record: KeyRecord, error: VaultError) -> None:
         """Leave nothing behind that is ours; if that fails, say what to do."""

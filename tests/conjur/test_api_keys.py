@@ -14,7 +14,7 @@ from app.api_keys import ApiKeys
 from app.backends.conjur_key_shelf import ConjurKeyShelf
 from app.backends.conjur_writer import ConjurWriter
 from app.config import Settings
-from app.errors import ApiKeyExists, BadRequest, VaultError
+from app.errors import ApiKeyExists, ApiKeyMissing, BadRequest, VaultError
 from app.key_records import KeyRecord, digest_of, marker_of
 from app.main import create_app
 from app.vault_sessions import get_conjur_session
@@ -135,6 +135,27 @@ def test_an_issue_that_fails_leaves_nothing(standin: Conjur, step: str) -> None:
         keys.issue("alice")
     assert stored(standin, settings) == []
     assert keys.issue("alice")[0].name == "alice"
+
+
+@pytest.mark.parametrize("value", ["canary-precious", None], ids=["set", "unset"])
+def test_a_variable_that_is_no_key_stays_what_it_is(standin: Conjur, value: str | None) -> None:
+    """Its name is taken: it is not made a key, not rotated, and not deleted, whatever fails."""
+    keys, server = (
+        api_keys(standin.settings(access_mode="read_and_write", write_prefix=standin.branch)),
+        standin.standin,
+    )
+    assert server is not None
+    standin.variable(value, "db")
+    server.fail_next(500, times=2, method="POST", path="/secrets/")
+    with pytest.raises(ApiKeyExists):
+        keys.issue("db")
+    for act in (lambda: keys.rotate("db", 0), lambda: keys.revoke("db")):
+        with pytest.raises(ApiKeyMissing):
+            act()
+    entry = standin.request("GET", "resources", standin.account, "variable", f"{standin.branch}/db").json()
+    assert entry["annotations"] == []
+    if value:
+        assert standin.get(f"{standin.branch}/db").decode() == value
 
 
 def test_a_rotation_that_fails_changes_nothing(standin: Conjur) -> None:
