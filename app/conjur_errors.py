@@ -5,6 +5,7 @@ seen. Its own words are passed on where they are about a policy, which holds no 
 """
 
 import re
+from http import HTTPStatus
 from typing import Any
 
 import requests
@@ -28,6 +29,11 @@ class TokenRefusedError(Exception):
     """Conjur does not accept the token; it does not say whether that has expired or is wrong."""
 
 
+def failed(answer: requests.Response) -> bool:
+    """Tell whether this is no answer of Conjur's that brings something; its API has no redirects."""
+    return answer.status_code >= HTTPStatus.MULTIPLE_CHOICES
+
+
 def not_conjur(address: str, cause: str) -> UnexpectedAnswer:
     """Return the error for an answer that no Conjur gives."""
     return not_vault(address, cause, "Conjur", "CONJUR_APPLIANCE_URL")
@@ -46,8 +52,10 @@ def branch_missing(where: str, whom: str) -> PathMissing:
 
 
 def refusal(answer: requests.Response, address: str, subject: str) -> VaultError:
-    """Return the error for an answer of 400 or above, about `subject` (a variable, a policy branch)."""
+    """Return the error for an answer of 300 or above, about `subject` (a variable, a policy branch)."""
     status, error = answer.status_code, _error_in(answer)
+    if status < HTTPStatus.BAD_REQUEST:
+        return not_conjur(address, f"HTTP {status}, a redirect, which nothing secret is sent after")
     if error is None and answer.content and status < requests.codes.server_error:
         return not_conjur(address, f"HTTP {status} with a page")  # Conjur explains in JSON, or not at all
     match status:

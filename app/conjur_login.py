@@ -18,7 +18,7 @@ import requests
 from app.auth_methods.protocol import credential
 from app.config import SERVICE_ACCOUNT_TOKEN
 from app.config_conjur import CONJUR, ConjurSettings
-from app.conjur_errors import not_conjur, refusal
+from app.conjur_errors import failed, not_conjur, refusal
 from app.errors import LoginRefused
 from app.redaction import hold
 from app.vault_calls import conjur_operation
@@ -122,12 +122,12 @@ def _authenticate(settings: ConjurSettings, http: requests.Session, timeout: flo
         remedy = "Check CONJUR_AUTHN_JWT_SERVICE_ID, the JWT's claims, and the host's annotations and group."
     address = settings.appliance_url or ""
     with network_errors(address, "Conjur", "CONJUR_APPLIANCE_URL"):
-        answer = http.post(api_url(settings, *segments), data=body, timeout=timeout)
+        answer = http.post(api_url(settings, *segments), data=body, timeout=timeout, allow_redirects=False)
     if answer.status_code == requests.codes.unauthorized:
         if answer.content:  # the token check spoke, which stands in front of every route but the logins
             raise not_conjur(address, "HTTP 401 with text: perhaps a prefix such as /api lacks, or is too much")
         raise LoginRefused(subject, f"Conjur refuses the login, and does not say why: {wrong}", remedy)
-    if not answer.ok:
+    if failed(answer):
         raise refusal(answer, address, subject)
     try:
         return parse_token(answer.content)

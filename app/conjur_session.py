@@ -12,7 +12,7 @@ import requests
 
 from app.config import VaultSettings
 from app.config_conjur import CONJUR, ConjurSettings
-from app.conjur_errors import TokenRefusedError, refusal
+from app.conjur_errors import TokenRefusedError, failed, refusal
 from app.conjur_login import ConjurLogin, api_url, log_in
 from app.errors import LoginRefused, VaultError, VaultTLSFailed, VaultUnreachable
 from app.journal import journal
@@ -49,7 +49,7 @@ class ConjurSession:
         """Send one request and return its answer; `subject` names in errors what it is about.
 
         `segments` are those of the path, each to be percent-encoded whole; `request` is what requests takes beside it.
-        Raises a `VaultError` for every answer of 400 or above.
+        Raises a `VaultError` for every answer of 300 or above: no redirect is followed.
         """
         login = self._take()
         try:
@@ -104,10 +104,11 @@ class ConjurSession:
         headers = {"Authorization": f'Token token="{login.token}"'}  # the quotes are needed
         with network_errors(self.address, "Conjur", "CONJUR_APPLIANCE_URL"):
             url = api_url(self.settings, *segments)
-            answer = login.http.request(method, url, headers=headers, timeout=self.shared.timeout, **request)
+            request = {**request, "headers": headers, "timeout": self.shared.timeout, "allow_redirects": False}
+            answer = login.http.request(method, url, **request)
         if answer.status_code == requests.codes.unauthorized:
             raise TokenRefusedError
-        if not answer.ok:
+        if failed(answer):
             raise refusal(answer, self.address, subject)
         return answer
 

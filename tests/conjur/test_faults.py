@@ -481,6 +481,28 @@ def test_a_page_is_never_taken_for_an_answer(standin: StandIn, own: Conjur, path
     session.close()
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(standin: StandIn, own: Conjur, status: int) -> None:
+    """Neither with the API key, nor with a token or a value: Conjur's API has none."""
+    variable = own.variable("x")
+    with StandIn() as other:
+        away = Answer(status, {"Location": f"{other.url}/x", "Content-Length": "0"}, b"")
+        acts: list[tuple[str, Callable[[ConjurWriter], object]]] = [
+            ("/authenticate", lambda writer: writer.read(variable)),
+            ("/secrets", lambda writer: writer.read(variable)),
+            ("/secrets", lambda writer: writer.write(variable, "y")),
+            ("/policies", lambda writer: writer.delete(variable)),
+        ]
+        for path, act in acts:
+            session = open_session(own.settings(access_mode="read_and_write"))
+            standin.fail_next(status, path=path, answer=away)
+            with pytest.raises(UnexpectedAnswer, match=f"HTTP {status}, a redirect"):
+                act(ConjurWriter(session))
+            session.close()
+    assert other.requests == []
+    assert own.get(variable) == b"x"
+
+
 def test_a_route_that_conjur_does_not_have_is_told_from_a_variable(standin: StandIn, own: Conjur) -> None:
     """Its 404 has no body then."""
     standin.fail_next(404, path="/secrets")
