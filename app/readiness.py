@@ -20,7 +20,7 @@ def readiness(refresher: Refresher) -> Readiness:
     A source that has not answered yet is named, and makes unready only by what is missing.
     An outage, or a rotation that was refused, makes nothing unready as long as good secrets are held.
     """
-    faults = [str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None]
+    faults = list(dict.fromkeys(str(keeper.fault) for keeper in refresher.keepers if keeper.fault is not None))
     faults += [f"{keeper.source}: has not answered yet" for keeper in refresher.keepers if keeper.is_waiting]
     gaps = [str(SecretsIncomplete(refresher.store.problems))] if refresher.store.problems else []
     stale = [
