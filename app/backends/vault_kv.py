@@ -203,6 +203,8 @@ class VaultKV:
         cause = "permission denied"
         with suppress(VaultError):
             held = self.capabilities([api_path])[api_path]
+            if capability == "update" and "update" in held:
+                capability = "create"  # there is nothing yet that could be updated
             cause += f": the token lacks the capability {capability} (it has: {', '.join(held)})"
         grant = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.{hint}'
         return PermissionDenied(where, cause, better or grant)

@@ -268,6 +268,21 @@ def test_a_denied_write_names_the_missing_capability(vault: Vault) -> None:
         writer.write(path, {"a": 1})
 
 
+@pytest.mark.parametrize(("held", "missing"), [("update", "create"), ("create", "update"), ("read", "update")])
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_capability_that_is_named_is_the_missing_one(vault: Vault, version: str, held: str, missing: str) -> None:
+    """What is not there yet must be created, what is there is updated."""
+    vault.client.sys.enable_secrets_engine("kv", path=(mount_point := unique("kv")), options={"version": version})
+    mounted = {"mount_point": mount_point, "kv_version": version, "access_mode": "read_and_write"}
+    if missing == "update":
+        writer_of(vault, **mounted).write("x", {"a": 0})
+    policy = f'path "{mount_point}/*" {{{{ capabilities = ["{held}"] }}}}\n' + EVERYTHING.replace("{more}", "")
+    writer = VaultKVWriter(get_session(VaultSettings.model_validate({**vault.app_role("x", policy=policy), **mounted})))
+    with pytest.raises(PermissionDenied, match=rf"lacks the capability {missing} \(it has: {held}\)") as caught:
+        writer.write("x", {"a": 1})
+    assert f'capabilities = ["{missing}"]' in caught.value.remedy
+
+
 def test_version_1_does_what_it_can_and_says_what_it_cannot(vault: Vault) -> None:
     """Whole secrets, listing, deleting; no versions."""
     mount_point = unique("kv1")
