@@ -74,17 +74,18 @@ def writing_grants(own: VaultSettings) -> Grants:
     """Return what writing below `VAULT_WRITE_PREFIX` takes, by the paths of Vault's API."""
     if own.access_mode == "read_only":
         return {}
-    below, reads = f"{own.write_prefix}/*", ("read",) if own.access_mode == "read_and_write" else ()
+    below, both = f"{own.write_prefix}/*", own.access_mode == "read_and_write"
+    reads, lists = (("read",), ("list",)) if both else ((), ())
     grants: Grants = {}
     if own.kv_version != "1":
-        grants = {
+        grants = {  # the metadata are read by who only writes, too: a lost race names the current version
             f"{own.mount_point}/data/{below}": ("create", *reads, "update", "patch", "delete"),
-            f"{own.mount_point}/metadata/{below}": ("create", "read", "update", "delete", "list"),
+            f"{own.mount_point}/metadata/{below}": ("create", "read", "update", "delete", *lists),
             f"{own.mount_point}/undelete/{below}": ("update",),
             f"{own.mount_point}/destroy/{below}": ("update",),
         }
     if own.kv_version != "2":
-        grants[f"{own.mount_point}/{below}"] = ("create", *reads, "update", "delete", "list")
+        grants[f"{own.mount_point}/{below}"] = ("create", *reads, "update", "delete", *lists)
     return grants
 
 

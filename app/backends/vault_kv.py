@@ -41,8 +41,7 @@ class VaultKV:
     def read(self, path: str, version: int | None = None) -> Secret:
         """Read the secret at `path`, by default its latest version: one request."""
         where = self._where(path)
-        if self._session.settings.access_mode == "write_only":
-            raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
+        self._refuse_to_read(where)
         kv_version = self._version()
         if version is not None and kv_version == "1":  # it would answer with what is there now
             cause = f"KV version 1 keeps no versions, so there is no version {version}"
@@ -96,6 +95,10 @@ class VaultKV:
         """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
         refuse_bad_path(path)
         return f"{self._mount_point}/{path}"
+
+    def _refuse_to_read(self, where: str) -> None:
+        if self._session.settings.access_mode == "write_only":
+            raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
 
     def _is_there(self, path: str) -> bool:
         try:

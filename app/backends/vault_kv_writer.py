@@ -43,6 +43,7 @@ class VaultKVWriter(VaultKV):
 
         With `cas`, only if that is still the current version (0: only if there is none); else `LostRace`.
         """
+        self._refuse_to_write(path)
         if self._version() == "1":
             if cas is not None:
                 self.refuse_in_version_1(path, "check-and-set")
@@ -58,6 +59,7 @@ class VaultKVWriter(VaultKV):
         where Vault requires check-and-set, this reads, merges and writes with it: a second and a third request, again
         if somebody else was faster, and `LostRace` in the end.
         """
+        self._refuse_to_write(path)
         self.refuse_in_version_1(path, "a patch")
         try:
             return self._new_version(self._changing(path, None, "patch", "patch", {"data": dict(changes)}))
@@ -77,20 +79,24 @@ class VaultKVWriter(VaultKV):
 
     def delete(self, path: str) -> None:
         """Delete the latest version; `undelete` brings it back (in KV version 1: nothing does)."""
+        self._refuse_to_write(path)
         self._send(path, "delete", "delete", path if self._version() == "1" else f"data/{path}")
 
     def undelete(self, path: str, versions: Sequence[int]) -> None:
         """Bring deleted versions back."""
+        self._refuse_to_write(path)
         self.refuse_in_version_1(path, "undelete")
         self._send(path, "update", "post", f"undelete/{path}", json={"versions": list(versions)})
 
     def destroy(self, path: str, versions: Sequence[int]) -> None:
         """Destroy versions for good."""
+        self._refuse_to_write(path)
         self.refuse_in_version_1(path, "destroy")
         self._send(path, "update", "post", f"destroy/{path}", json={"versions": list(versions)})
 
     def list(self, path: str = "") -> list[str]:
         """Return the names below a path, folders with a closing slash; none if there is no such folder."""
+        self._refuse_to_read(self._where(path) if path else self._mount_point)
         where = path if self._version() == "1" else f"metadata/{path}"
         try:
             answer = self._send(path, "list", "list", where)
@@ -102,16 +108,19 @@ class VaultKVWriter(VaultKV):
 
     def metadata(self, path: str) -> dict[str, Any]:
         """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
+        self._refuse_to_read(self._where(path))
         self.refuse_in_version_1(path, "metadata")
-        return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+        return self._metadata(path)
 
     def write_custom_metadata(self, path: str, custom: Mapping[str, str]) -> None:
         """Put so-called custom metadata on a secret, in place of what was there; makes the path if there is none."""
+        self._refuse_to_write(path)
         self.refuse_in_version_1(path, "metadata")
         self._send(path, "update", "post", f"metadata/{path}", json={"custom_metadata": dict(custom)})
 
     def delete_metadata(self, path: str) -> None:
         """Remove a secret for good, with all its versions and metadata; nothing happens if there is none."""
+        self._refuse_to_write(path)
         self.refuse_in_version_1(path, "metadata")
         self._send(path, "delete", "delete", f"metadata/{path}")
 
@@ -120,6 +129,16 @@ class VaultKVWriter(VaultKV):
         if self._version() == "1":
             cause = f"KV version 1 keeps no versions, so {what} is not possible there"
             raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
+
+    def _metadata(self, path: str) -> dict[str, Any]:
+        return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+
+    def _refuse_to_write(self, path: str) -> None:
+        """Raise `AccessRefused` before anything is sent, also to find out the KV version."""
+        where = self._where(path)
+        if self._session.settings.access_mode == "read_only":
+            remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
+            raise AccessRefused(where, "VAULT_ACCESS_MODE is read_only", remedy)
 
     def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
@@ -130,15 +149,12 @@ class VaultKVWriter(VaultKV):
                 raise
             cause = f"version {cas} is not the current one any more"
             with suppress(VaultError):  # to tell the current one; the race is lost all the same
-                cause += f", {self.metadata(path).get('current_version', 0)} is"
+                cause += f", {self._metadata(path).get('current_version', 0)} is"
             raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
 
     def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
         subject = self._mount_point if method == "list" and not path else self._where(path)
-        settings, api_path = self._session.settings, f"{self._mount_point}/{where}"
-        if settings.access_mode == "read_only" and capability not in {"read", "list"}:
-            remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
-            raise AccessRefused(subject, "VAULT_ACCESS_MODE is read_only", remedy)
+        api_path = f"{self._mount_point}/{where}"
 
         def send(client: hvac.Client) -> Any:
             return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.config import Settings
-from app.errors import BlueprintError, PermissionDenied
+from app.errors import BlueprintError, LostRace, PermissionDenied
 from app.main import create_app
 from app.policy import vault_policy
 from app.token_life import TokenKeeper
@@ -194,11 +194,19 @@ def test_who_only_writes_may_not_read(vault: Vault, monkeypatch: pytest.MonkeyPa
     }
     settings = with_exactly_its_policy(vault, variables, monkeypatch)
     write_secret("keys/x", {"a": 1})
+    write_secret("keys/x", {"a": 2})
+    if mounted == "2":
+        with pytest.raises(LostRace, match="version 1 is not the current one any more, 2 is"):
+            write_secret("keys/x", {"a": 3}, cas=1)
     client = get_session(settings.vault).client()
     for path in ("keys/x", "app", "referred"):
         for url in (f"{mount_point}/{path}", f"{mount_point}/data/{path}"):
             with pytest.raises(hvac.exceptions.Forbidden):
                 client.adapter.get(f"/v1/{url}")
+    for url in (f"{mount_point}/keys", f"{mount_point}/metadata/keys"):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            client.adapter.list(f"/v1/{url}")
+    delete_secret("keys/x")
 
 
 @pytest.fixture

@@ -239,10 +239,12 @@ def test_what_vault_cannot_take_is_said(writer: VaultKVWriter, value: Any, said:
         writer.read(path)
 
 
-def test_what_the_access_mode_forbids_is_not_sent(vault: Vault) -> None:
-    """Neither a write in read_only, which is the default, nor a read in write_only."""
+@pytest.mark.parametrize("kv_version", ["2", "auto"])
+def test_what_the_access_mode_forbids_is_not_sent(vault: Vault, kv_version: str) -> None:
+    """Neither a write in read_only, which is the default, nor a read in write_only, of a value or of names."""
     path = unique("guarded")
-    reader, blind = writer_of(vault, access_mode="read_only"), writer_of(vault, access_mode="write_only")
+    reader = writer_of(vault, access_mode="read_only", kv_version=kv_version)
+    blind = writer_of(vault, access_mode="write_only", kv_version=kv_version)
     assert VaultSettings().access_mode == "read_only"
     with vault.audited() as calls:
         for forbidden in (
@@ -251,12 +253,20 @@ def test_what_the_access_mode_forbids_is_not_sent(vault: Vault) -> None:
             lambda: reader.delete(path),
             lambda: reader.undelete(path, [1]),
             lambda: reader.destroy(path, [1]),
+            lambda: reader.write_custom_metadata(path, {}),
+            lambda: reader.delete_metadata(path),
             lambda: blind.read(path),
+            lambda: blind.list(path),
+            blind.list,
+            lambda: blind.metadata(path),
         ):
             with pytest.raises(AccessRefused, match="VAULT_ACCESS_MODE"):
                 forbidden()
     assert calls == []
     assert blind.write(path, {"a": 1}) == 1
+    assert blind.patch(path, {"b": 2}) == 2
+    with pytest.raises(LostRace, match="version 1 is not the current one any more, 2 is"):
+        blind.write(path, {"a": 1}, cas=1)
 
 
 def test_a_denied_write_names_the_missing_capability(vault: Vault) -> None:
