@@ -96,7 +96,7 @@ class ConjurFolders:
 
     def delete(self, path: str) -> None:
         """Delete one variable for good, with all its versions."""
-        self._writer.annotations(path)  # or Conjur would say nothing of one that is not there
+        self._writer.refuse_missing(path)  # or Conjur would say nothing of one that is not there
         self._writer.delete(path)
 
     def undelete(self, path: str, versions: Sequence[int]) -> NoReturn:

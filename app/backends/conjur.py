@@ -89,10 +89,12 @@ class ConjurVariables:
 
     def _readable(self, path: str) -> str:
         """Return a variable's full id; raise `AccessRefused` if it may not be read at all."""
-        where = self._where(path)
+        self._refuse_to_read(where := self._where(path))
+        return where
+
+    def _refuse_to_read(self, where: str) -> None:
         if self._session.shared.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
-        return where
 
     def _where(self, path: str) -> str:
         """Return a variable's full id; nothing is ever sent for one that we do not allow, though Conjur would."""

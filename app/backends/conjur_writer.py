@@ -82,16 +82,18 @@ class ConjurWriter(ConjurVariables):
         where = self._writable(path)
         self._load("PATCH", declare(self._in_branch(path), annotations))
         self._wrote()
-        if not annotations.items() <= self.annotations(path).items():
+        if not annotations.items() <= self._resource(path, _annotations).items():
             cause = f"its annotations stay as another policy than {self._branch} declares them, or were changed again"
             raise VaultError(where, cause, "Change them where they are declared.")
 
     def annotations(self, path: str) -> dict[str, str]:
         """Return a variable's annotations; raise `PathMissing` if it is missing or cannot be seen."""
+        self._readable(path)
         return self._resource(path, _annotations)
 
     def versions(self, path: str) -> Sequence[int]:
         """Return which versions a variable has, of the last 20; raise as `annotations`."""
+        self._readable(path)
         return self._resource(path, _versions)
 
     def _resource(self, path: str, part: Callable[[Any], T]) -> T:
@@ -103,6 +105,10 @@ class ConjurWriter(ConjurVariables):
         except (ValueError, TypeError, KeyError):
             raise self._not_resources() from None
 
+    def refuse_missing(self, path: str) -> None:
+        """Raise as `annotations`, but also where nothing may be read: for a change that would do nothing."""
+        self._resource(path, _annotations)
+
     def delete(self, path: str) -> None:
         """Delete a variable with all its versions; nothing happens if there is none. It must lie in the branch."""
         self._writable(path)
@@ -113,8 +119,7 @@ class ConjurWriter(ConjurVariables):
         """Return the variables below a path that this service may see, by id, with their annotations."""
         account, start = self._session.account, f"{self._session.account}:variable:"
         below = start + (f"{prefix}/" if prefix else "")
-        if prefix:
-            self._where(prefix)
+        self._refuse_to_read(self._where(prefix) if prefix else "variables")
         found: dict[str, dict[str, str]] = {}
         offset = 0
         while True:

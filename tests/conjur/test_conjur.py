@@ -12,9 +12,10 @@ from app.backends import conjur_writer
 from app.backends.conjur import LONGEST_QUERY, ConjurVariables
 from app.backends.conjur_writer import ConjurWriter
 from app.config import Settings
-from app.conjur import get_conjur_writer, read_conjur
+from app.conjur import ConjurFolders, get_conjur_writer, read_conjur
 from app.conjur_policy import conjur_policy
 from app.errors import (
+    AccessRefused,
     BadRequest,
     LoginRefused,
     PathMissing,
@@ -341,6 +342,25 @@ def test_what_the_service_may_update_it_need_not_own(conjur: Conjur) -> None:
     with pytest.raises(PermissionDenied, match="lacks the privilege update"):
         writer.write(theirs, "new")
     assert conjur.get(theirs) == b"old"
+
+
+def test_who_only_writes_learns_no_names(conjur: Conjur) -> None:
+    """Nor annotations, nor versions, beyond what writing itself looks at."""
+    blind, path = get_conjur_writer(conjur.settings(access_mode="write_only")), f"{conjur.branch}/{unique('blind')}"
+    blind.write(path, "x")
+    blind.annotate(path, {"a": "b"})
+    attempts: list[Callable[[], object]] = [
+        lambda: blind.annotations(path),
+        lambda: blind.versions(path),
+        lambda: blind.list(conjur.branch),
+        blind.list,
+    ]
+    for forbidden in attempts:
+        with pytest.raises(AccessRefused, match="VAULT_ACCESS_MODE is write_only"):
+            forbidden()
+    ConjurFolders(blind).delete(path)
+    with pytest.raises(PathMissing):
+        ConjurFolders(blind).delete(path)
 
 
 def test_a_refused_policy_is_reported_as_the_cause(conjur: Conjur) -> None:
