@@ -2,22 +2,26 @@
 
 A key counts as long as its records are annotated: a policy load writes them, and one listing tells them of all keys.
 Conjur has no check-and-set; but a policy that is added (`POST`) leaves annotations that are there as they are. So of
-several who want one name the first gets it. Of several who rotate one key at the same time the last one does; who was
-overtaken is told so if that happens before the end. Rests on what `ConjurWriter` rests on.
+several who want one name the first gets it. Of several who rotate one key at the same time the last one does, whose key
+then both is stored and counts; who was overtaken is told so if that happens before the end. Rests on what
+`ConjurWriter` rests on.
 """
 
+import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from app.backends.conjur_writer import ConjurWriter
 from app.errors import ApiKeyMissing, LostRace, PathMissing, VaultError
-from app.key_records import KeyRecord, for_people, marker_of, name_taken, record_of
+from app.key_records import KeyRecord, digest_of, for_people, marker_of, name_taken, record_of
 from app.logging_config import get_logger
 
 RECORDS = "api-key-records"  # the annotation that the service reads; the others are for people
 CLAIM = "sha256"  # the annotation that says whose key it is, also before that counts
-TRIES = 3
+TRIES = 5
+PAUSE = 0.1, 0.5  # seconds, spread so that those who are at the same key do not go on meeting
 
 log = get_logger(__name__)
 
@@ -25,9 +29,13 @@ log = get_logger(__name__)
 class ConjurKeyShelf:
     """The keys below one path, which must lie in the policy branch that the service owns."""
 
-    def __init__(self, find_writer: Callable[[], ConjurWriter], prefix: str) -> None:
+    def __init__(
+        self, find_writer: Callable[[], ConjurWriter], prefix: str, wait: Callable[[float], object] = time.sleep
+    ) -> None:
+        """`wait` waits for so many seconds."""
         self._find_writer = find_writer
         self._prefix = prefix
+        self._wait = wait
 
     @property
     def _writer(self) -> ConjurWriter:
@@ -47,7 +55,7 @@ class ConjurKeyShelf:
             self._writer.declare(path, for_people(record))
             if not self._is_claimed(path, record):
                 raise name_taken(path, record.name)
-            self._store(path, record, key)
+            self._store(path, record, key, for_people(record))
             self._writer.annotate(path, _noted([record]))
         except VaultError as error:
             self._undo(path, record, error)
@@ -66,24 +74,31 @@ class ConjurKeyShelf:
 
     def replace(self, record: KeyRecord, key: str, mark: Any) -> None:
         """Put the new record first, then the key; if that fails, put the records back as they were."""
-        path = self._path(record.name)
+        path, notes = self._path(record.name), _noted([record, *_records(mark)])
         try:
-            self._writer.annotate(path, _noted([record, *_records(mark)]))
-            self._store(path, record, key)
+            self._writer.annotate(path, notes)
+            self._store(path, record, key, notes)
         except VaultError as error:
             self._put_back(path, record, key, mark, error)
             raise
 
     def settle(self, record: KeyRecord, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:  # noqa: ARG002 - what is not noted is gone
-        """Write all records of the name anew."""
+        """Write all records of the name anew; the claim is left to who may be claiming it just now."""
         path = self._path(record.name)
+        self._refuse_if_lost(path, record, "Take the key that they got.")
+        self._writer.annotate(path, {RECORDS: _noted([record, *former])[RECORDS]})
+        if self._claim(path) is None:  # it was revoked before we wrote
+            self._writer.delete(path)
+            raise ApiKeyMissing(record.name)
+        self._refuse_if_lost(path, record, "Their key may not count now.")
+
+    def _refuse_if_lost(self, path: str, record: KeyRecord, remedy: str) -> None:
         try:
             claimed = self._is_claimed(path, record)
         except PathMissing:
             raise ApiKeyMissing(record.name) from None
         if not claimed:
-            raise LostRace(path, "somebody else has rotated it meanwhile", "Take the key that they got.")
-        self._writer.annotate(path, _noted([record, *former]))
+            raise LostRace(path, "somebody else has rotated it meanwhile", remedy)
 
     def reveal(self, name: str) -> str:
         """Return the key that is stored under a name."""
@@ -96,26 +111,45 @@ class ConjurKeyShelf:
             noted = self._writer.annotations(self._path(name))
         except PathMissing:
             raise ApiKeyMissing(name) from None
-        if CLAIM not in noted:
+        if not {CLAIM, RECORDS} & noted.keys():
             raise ApiKeyMissing(name)
         self._writer.delete(self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
-    def _store(self, path: str, record: KeyRecord, key: str) -> None:
-        """Set the key and verify it; raise `LostRace` if somebody else has claimed the variable meanwhile."""
+    def _store(self, path: str, record: KeyRecord, key: str, claim: Mapping[str, str]) -> None:
+        """Set the key until it and the claim are ours; raise `LostRace` if both are somebody else's, or are gone.
+
+        Where one is ours and the other is not, somebody else may be between the two, and about to find the same.
+        """
         for _ in range(TRIES):
-            with suppress(PathMissing):  # it has no value yet
-                if self.reveal(record.name) == key:
-                    return
-            if not self._is_claimed(path, record):
-                raise LostRace(path, "somebody else has changed it at the same time", "Look, and repeat.")
             self._writer.write(path, key)
+            for pause in (0.0, random.uniform(*PAUSE)):  # noqa: S311 - to part those who meet
+                self._wait(pause)
+                claimed, stored = self._claim(path), self._stored(record.name)
+                if claimed == stored == record.digest.hex():
+                    return
+                if claimed is None:  # revoked: our write has made a variable that belongs to nobody
+                    self._writer.delete(path)
+                if claimed in {stored, None}:
+                    raise LostRace(path, "somebody else has changed it at the same time", "Look, and repeat.")
+            self._writer.annotate(path, claim)
         raise VaultError(path, "what is stored is not what was written", "Look who else writes there.")
 
+    def _claim(self, path: str) -> str | None:
+        """Return the hash of the key that is claimed to be there."""
+        return self._writer.annotations(path).get(CLAIM)
+
+    def _stored(self, name: str) -> str | None:
+        """Return the hash of the key that is there."""
+        try:
+            return digest_of(self.reveal(name)).hex()
+        except PathMissing:  # it has no value yet
+            return None
+
     def _is_claimed(self, path: str, record: KeyRecord) -> bool:
-        return self._writer.annotations(path).get(CLAIM) == record.digest.hex()
+        return self._claim(path) == record.digest.hex()
 
     def _undo(self, path: str, record: KeyRecord, error: VaultError) -> None:
         """Leave nothing behind that is ours; if that fails, say what to do."""

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,7 +14,7 @@ from app.api_keys import ApiKeys
 from app.backends.conjur_key_shelf import ConjurKeyShelf
 from app.backends.conjur_writer import ConjurWriter
 from app.config import Settings
-from app.errors import ApiKeyExists, ApiKeyMissing, BadRequest, VaultError
+from app.errors import ApiKeyExists, ApiKeyMissing, BadRequest, BlueprintError, LostRace, VaultError
 from app.key_records import KeyRecord, digest_of, marker_of
 from app.main import create_app
 from app.vault_sessions import get_conjur_session
@@ -171,6 +171,117 @@ def test_a_rotation_that_fails_changes_nothing(standin: Conjur) -> None:
     fresh.refresh()
     assert fresh.find(key) is not None
     assert [each.digest for each in fresh.index.of("alice")] == [digest_of(key)]
+
+
+class Meeting(ConjurWriter):
+    """A writer that lets somebody else act first, once: before it sends the value, the claim, or the end of both."""
+
+    def __init__(self, settings: Settings, moment: str, act: Callable[[], object]) -> None:
+        super().__init__(get_conjur_session(settings))
+        self._moment = moment
+        self._act: Callable[[], object] | None = act
+
+    def _meet(self, moment: str) -> None:
+        if moment == self._moment and (act := self._act):
+            self._act = None
+            act()
+
+    def declare(self, path: str, annotations: Mapping[str, str]) -> None:
+        """Claim a name."""
+        self._meet("claim")
+        super().declare(path, annotations)
+
+    def write(self, path: str, value: str) -> None:
+        """Set a key."""
+        self._meet("value")
+        super().write(path, value)
+        self._meet("look")
+
+    def annotate(self, path: str, annotations: Mapping[str, str]) -> None:
+        """Change what is known of it."""
+        if "sha256" not in annotations:
+            self._meet("end")
+        super().annotate(path, annotations)
+
+
+def meeting(settings: Settings, moment: str, act: Callable[[], object]) -> ApiKeys:
+    """Return the keys of a replica that is overtaken at this moment."""
+    writer = Meeting(settings, moment, act)
+    return ApiKeys(ConjurKeyShelf(lambda: writer, settings.vault.write_prefix, wait=lambda _: None))
+
+
+@pytest.mark.parametrize("moment", ["value", "look"])
+def test_of_two_rotations_at_once_the_stored_key_counts(standin: Conjur, moment: str) -> None:
+    """Whichever of them it is; who sees that both the key and the claim are another's has lost."""
+    settings = standin.settings(access_mode="read_and_write", write_prefix=standin.branch)
+    made: list[str] = []
+    keys = meeting(settings, moment, lambda: made.append(api_keys(settings).rotate("alice", 60)[1]))
+    api_keys(settings).issue("alice")
+    if moment == "value":
+        made.append(keys.rotate("alice", 60)[1])
+    else:
+        with pytest.raises(LostRace):
+            keys.rotate("alice", 60)
+    fresh = api_keys(settings)
+    fresh.refresh()
+    assert standin.get(f"{standin.branch}/alice").decode() == made[-1]
+    assert fresh.find(made[-1]) is not None
+
+
+def test_who_is_overtaken_at_the_very_end_is_told(standin: Conjur) -> None:
+    """His last word has cost the other's key its record; to rotate once more mends it, as he is told."""
+    settings = standin.settings(access_mode="read_and_write", write_prefix=standin.branch)
+    keys = meeting(settings, "end", lambda: api_keys(settings).rotate("alice", 60))
+    api_keys(settings).issue("alice")
+    with pytest.raises(LostRace, match="rotate it again"):
+        keys.rotate("alice", 60)
+    _, key = keys.rotate("alice", 60)
+    assert standin.get(f"{standin.branch}/alice").decode() == key
+    assert keys.find(key) is not None
+
+
+def test_who_overtakes_keeps_the_claim(standin: Conjur) -> None:
+    """Though the other's last word comes in the middle."""
+    settings = standin.settings(access_mode="read_and_write", write_prefix=standin.branch)
+    shelf = ConjurKeyShelf(lambda: ConjurWriter(get_conjur_session(settings)), standin.branch)
+    record = KeyRecord("alice", digest_of("fvb_other"), int(time.time() * 1000) + 5000)
+    keys = meeting(settings, "end", lambda: shelf.replace(record, "fvb_other", shelf.look("alice")[1]))
+    api_keys(settings).issue("alice")
+    with pytest.raises(LostRace):
+        keys.rotate("alice", 60)
+    shelf.settle(record, [], [])
+    keys.refresh()
+    assert keys.find("fvb_other") == record
+
+
+@pytest.mark.parametrize(("moment", "error"), [("value", LostRace), ("end", ApiKeyMissing)])
+def test_a_rotation_does_not_bring_back_what_is_revoked(
+    standin: Conjur, moment: str, error: type[BlueprintError]
+) -> None:
+    """Nor does it leave a variable that is nobody's."""
+    settings = standin.settings(access_mode="read_and_write", write_prefix=standin.branch)
+    keys = meeting(settings, moment, lambda: api_keys(settings).revoke("alice"))
+    api_keys(settings).issue("alice")
+    with pytest.raises(error):
+        keys.rotate("alice", 60)
+    assert stored(standin, settings) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_finds_a_name_claimed_leaves_the_winners_key(standin: Conjur, *, fails: bool) -> None:
+    """Also where his own claim fails."""
+    settings, server = standin.settings(access_mode="read_and_write", write_prefix=standin.branch), standin.standin
+    assert server is not None
+    others: list[str] = []
+
+    def act() -> None:
+        others.append(api_keys(settings).issue("alice")[1])
+        if fails:
+            server.fail_next(500, method="POST", path="/policies/")
+
+    with pytest.raises(VaultError if fails else ApiKeyExists):
+        meeting(settings, "claim", act).issue("alice")
+    assert standin.get(f"{standin.branch}/alice").decode() == others[0]
 
 
 def test_thousands_of_keys_are_listed_in_pages(standin: Conjur) -> None:
