@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service. Without `settings` they come from the environment; if they are wrong, the process ends."""
     try:
         settings = settings or get_settings()
+        issued_keys = open_api_keys(settings)
     except BadSettings as error:
         raise SystemExit(str(error)) from None
     configure_logging(settings.log_level, settings.log_format)
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.vault_secrets = store
     app.state.rotating = {signing_keys.name: signing_keys}
-    app.state.api_keys = open_api_keys(settings)
+    app.state.api_keys = issued_keys
     app.state.refresher = refresher_of(settings, store, app.state.rotating, app.state.api_keys)
 
     install_problems(app)

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -343,6 +344,24 @@ def test_a_prefix_outside_the_branch_is_refused(standin: Conjur) -> None:
     settings = standin.settings(access_mode="read_and_write", write_prefix="elsewhere")
     with pytest.raises(BadRequest, match="CONJUR_POLICY_BRANCH"):
         api_keys(settings).issue("alice")
+
+
+def test_without_a_prefix_of_their_own_keys_are_in_the_branch(standin: Conjur) -> None:
+    """Where the service may create variables."""
+    settings = standin.settings(None, SECRETS, access_mode="read_and_write")
+    with TestClient(create_app(settings), headers=ADMIN) as client:
+        assert client.post("/api-keys", json={"name": "alice"}).status_code == 201
+    assert standin.get(f"{standin.branch}/alice").startswith(b"fvb_")
+
+
+@pytest.mark.parametrize("prefix", ["elsewhere", "keys-alike", "key"])
+def test_the_service_does_not_start_where_it_could_store_no_key(standin: Conjur, prefix: str) -> None:
+    """With the variable to mend; where it stores none in Conjur, the prefix is Vault's matter."""
+    more: dict[str, Any] = {"access_mode": "read_and_write", "policy_branch": "keys", "write_prefix": prefix}
+    with pytest.raises(SystemExit, match=r"VAULT_WRITE_PREFIX: .* does not lie in the policy branch keys"):
+        create_app(standin.settings(**more))
+    for bearable in ({"access_mode": "read_only"}, {"write_prefix": "keys/of/ours"}, {"policy_branch": "root"}):
+        create_app(standin.settings(**{**more, **bearable}))
 
 
 def test_a_replica_polls_for_changes(standin: Conjur) -> None:
