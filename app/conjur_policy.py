@@ -70,8 +70,11 @@ def conjur_policy(settings: Settings) -> str:
     branch, mode = policy_branch(settings), settings.vault.access_mode
     read = [] if mode == "write_only" else _variables_to_read(settings)
     if mode != "read_only" and branch != "root":
+        inside = [variable for variable in read if variable.startswith(f"{branch}/")]
+        read = [variable for variable in read if variable not in inside]  # an owner needs no permit
         statements.append(f"- !policy\n  id: {yaml_string(branch)}\n  owner: {whom}\n")
-        read = [variable for variable in read if not variable.startswith(f"{branch}/")]  # an owner may do everything
+        if inside:
+            statements += ["  body:\n", *(f"    {declare(variable.removeprefix(f'{branch}/'))}" for variable in inside)]
     if read:
         statements += [declare(variable) for variable in read]
         resources = "".join(f"    - !variable {yaml_string(variable)}\n" for variable in read)

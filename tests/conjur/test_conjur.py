@@ -450,25 +450,26 @@ def test_deleting_what_is_not_there_is_no_error(conjur: Conjur, writer: ConjurWr
 def test_with_it_the_service_can_do_its_work(conjur: Conjur) -> None:
     """Loaded by an administrator; then the values are set, and the host reads, writes, lists and deletes."""
     folder = f"{conjur.branch}/{unique('service')}"
-    fields = {"variables": f"{folder}/url,b={folder}/b c", "policy_branch": f"{folder}/keys"}
+    names = f"{folder}/url,b={folder}/b c,own={folder}/keys/of/ours"
+    fields = {"variables": names, "policy_branch": f"{folder}/keys"}
     secrets = {"c": f"{{vault://conjur/{folder}/referred/to}}"}
     planned = conjur.settings((f"host/{folder}", "?"), secrets, access_mode="read_and_write", **fields)
     created = conjur.load(conjur_policy(planned), "root")
     key = created[f"{conjur.account}:host:{folder}"]["api_key"]
     assert conjur.load(conjur_policy(planned), "root") == {}, "it can be loaded again"
-    for name in ("url", "b c", "referred/to"):
+    for name in ("url", "b c", "referred/to", "keys/of/ours"):
         conjur.set(f"{folder}/{name}", name)
     settings = conjur.settings((f"host/{folder}", key), secrets, access_mode="read_and_write", **fields)
-    assert loaded(settings) == {"url": "url", "b": "b c", "c": "referred/to"}
+    assert loaded(settings) == {"url": "url", "b": "b c", "c": "referred/to", "own": "keys/of/ours"}
 
     writer, path = get_conjur_writer(settings), f"{folder}/keys/k"
     writer.declare(path, {"a": "1"})
     writer.write(path, "w")
     writer.annotate(path, {"a": "2"})
-    assert writer.list(f"{folder}/keys") == [(path, {"a": "2"})]
+    assert writer.list(f"{folder}/keys") == [(path, {"a": "2"}), (f"{folder}/keys/of/ours", {})]
     assert writer.read(path).data == {"k": "w"}
     writer.delete(path)
-    assert writer.list(f"{folder}/keys") == []
+    assert [each for each, _ in writer.list(f"{folder}/keys")] == [f"{folder}/keys/of/ours"]
     with pytest.raises(PermissionDenied):
         writer.write(f"{folder}/url", "only read")
     with pytest.raises(PathMissing):

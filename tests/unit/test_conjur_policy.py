@@ -22,11 +22,11 @@ def policy_of(mode: str = "read_only", secrets: dict[str, str] | None = None, **
 
 
 def test_it_reads_as_a_person_would_write_it() -> None:
-    """The host, the variables that it reads, the permit, and the branch that it owns."""
+    """The host, the variables that it reads, the permit, and the branch that it owns, with what it reads there."""
     assert policy_of(
         "read_and_write",
         {"other": "x-{vault://conjur/team/other}", "again": "{vault://conjur/db/url}", "literal": "x"},
-        variables="db/url,mine=apps/keys/mine",
+        variables="db/url,mine=apps/keys/mine,apps/keys/a/b",
         policy_branch="apps/keys",
     ) == (
         """\
@@ -37,6 +37,9 @@ def test_it_reads_as_a_person_would_write_it() -> None:
 - !policy
   id: "apps/keys"
   owner: !host "apps/shop"
+  body:
+    - !variable "mine"
+    - !variable "a/b"
 - !variable "db/url"
 - !variable "team/other"
 - !permit
