@@ -1,7 +1,7 @@
 """How does the rest of the code get at Conjur? The index of the Conjur side; everything here blocks.
 
     read_conjur(settings)   all that the settings name, in one request if Conjur lets us
-    get_conjur_writer()     write, create, annotate, delete, list, where VAULT_ACCESS_MODE allows it
+    get_conjur_writer()     write, declare, annotate, delete, list, where VAULT_ACCESS_MODE allows it
 
 A reference `{vault://conjur/path/to/variable}` names a variable by its whole path; `#2` is its version. Its `default=`
 and `optional=true` count where Conjur says 404. It says so of what cannot be seen, too, and does not tell them apart:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from app.backends.conjur_writer import ConjurWriter
 from app.config import Settings, VaultSettings
 from app.config_conjur import ConjurSettings
 from infrastructure.dev_vault import ROOT_TOKEN
@@ -91,6 +92,15 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "make run" in top
     assert "make test" in top
     assert ROOT_TOKEN in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_names_methods_that_exist() -> None:
+    """What else the writer can do."""
+    named = re.search(r"get_conjur_writer\(\)\.write\(.*# also (.*)", (ROOT / "README.md").read_text())
+    assert named
+    methods = re.sub(r"\(.*?\)", "", named[1]).replace(" ", "").split(",")
+    assert methods
+    assert [method for method in methods if not hasattr(ConjurWriter, method)] == []
 
 
 def test_every_variable_is_in_the_readme() -> None:
