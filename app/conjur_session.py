@@ -4,6 +4,7 @@ The token is replaced before it expires, at the next request; there is nothing t
 an expired token from a wrong one: after a 401 there is one new login and one repetition, whatever the reason.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,7 @@ class ConjurSession:
         self.account = settings.account or ""
         self.address = settings.appliance_url or ""
         self._logins = SingleFlight(self._log_in, lambda login: login.http.close(), clock)
+        self._closing = threading.Event()
         self._futile_until = 0.0  # a login because of a 401 has just not helped
 
     def call(self, subject: str, method: str, *segments: str, **request: Any) -> requests.Response:
@@ -77,8 +79,13 @@ class ConjurSession:
         login = self._logins.current
         return None if login is None else max(0.0, login.since + login.lifetime - self.clock())
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the session is closed: the next call then says so."""
+        self._closing.wait(seconds)
+
     def close(self) -> None:
         """Close the connections; later calls fail. The token expires by itself: Conjur has no way to revoke one."""
+        self._closing.set()
         last = self._logins.close(self.shared.timeout)
         if last is not None:
             last.http.close()

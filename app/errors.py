@@ -22,7 +22,7 @@
         │   └── MountUnseen                the token may use nothing at this mount point, if there is one
         ├── AccessRefused            403   VAULT_ACCESS_MODE does not allow it; nothing was sent
         ├── LostRace                 409   somebody else has written a newer version meanwhile
-        │   └── PolicyConflict             Conjur is busy with other policy loads
+        │   └── PolicyConflict       503   Conjur is busy with other policy loads
         ├── PathMissing                    no secret at this path
         │   ├── MountMissing               nothing is mounted there, or there is no such namespace
         │   ├── VersionMissing             there is a secret, but not this version of it
@@ -179,6 +179,8 @@ class LostRace(VaultError):
 
 class PolicyConflict(LostRace):
     """Another policy load is in progress; Conjur says after how many seconds to come back."""
+
+    status = 503
 
     def __init__(self, subject: str, cause: str, remedy: str, retry_after: float = 1.0) -> None:
         super().__init__(subject, cause, remedy)

@@ -10,6 +10,8 @@ from app.conjur_policy import policy_branch
 from app.errors import BadSettings
 from app.vault_sessions import get_conjur_session, get_session
 
+PATIENCE = 10.0  # seconds that a request waits for other policy loads: while one does, the service cannot end
+
 
 def open_api_keys(settings: Settings) -> ApiKeys | None:
     """Return the API keys of this service: in Vault, or in Conjur where there is no Vault.
@@ -25,7 +27,8 @@ def open_api_keys(settings: Settings) -> ApiKeys | None:
         return ApiKeys(VaultKeyShelf(lambda: VaultKVWriter(get_session(vault)), vault.write_prefix))
     if settings.conjur.enabled:
         prefix = _prefix_in_conjur(settings)
-        return ApiKeys(ConjurKeyShelf(lambda: ConjurWriter(get_conjur_session(settings)), prefix))
+        find = lambda: ConjurWriter(get_conjur_session(settings), patience=PATIENCE)  # noqa: E731
+        return ApiKeys(ConjurKeyShelf(find, prefix))
     return None
 
 

@@ -7,7 +7,6 @@ would remove whatever else the branch holds. Conjur has no check-and-set.
 """
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +29,7 @@ from app.errors import (
 
 T = TypeVar("T")
 
-PATIENCE = 60.0  # seconds to wait, in all, while Conjur is busy with other policy loads
+PATIENCE = 60.0  # seconds
 PAGE = 1000  # resources in one answer, the most that Conjur gives
 
 
@@ -41,13 +40,19 @@ class ConjurWriter(ConjurVariables):
         self,
         session: ConjurSession,
         wrote: Callable[[], None] = lambda: None,
-        wait: Callable[[float], object] = time.sleep,
+        wait: Callable[[float], object] | None = None,
+        patience: float = PATIENCE,
     ) -> None:
-        """Call `wrote` after each change, in the thread that made it; `wait` waits for so many seconds."""
+        """Call `wrote` after each change, in the thread that made it.
+
+        `wait` waits for so many seconds, by default until the session is closed at most; `patience` is how long a
+        change waits in all, in seconds, while Conjur is busy with other policy loads.
+        """
         super().__init__(session)
         self._branch = session.settings.policy_branch or session.shared.write_prefix
         self._wrote = wrote
-        self._wait = wait
+        self._wait = wait or session.pause
+        self._patience = patience
 
     def write(self, path: str, value: str) -> None:
         """Set a value; a variable that is not there is created first, if it lies in the policy branch."""
@@ -202,14 +207,14 @@ class ConjurWriter(ConjurVariables):
         """Load a policy into the branch; while others do, wait as Conjur says, and a little longer than each other."""
         where = f"{self._session.account}:policy:{self._branch}"
         segments = ("policies", self._session.account, "policy", self._branch)
-        give_up = self._session.clock() + PATIENCE
+        give_up = self._session.clock() + self._patience
         while True:
             try:
                 self._created(self._session.call(where, method, *segments, data=policy.encode()))
             except PolicyConflict as conflict:
                 pause = conflict.retry_after * random.uniform(1.0, 1.5)  # noqa: S311 - to part those who wait
                 if self._session.clock() + pause > give_up:
-                    cause = f"other policy loads have been in progress for {PATIENCE:g} s"
+                    cause = f"other policy loads have been in progress for {self._patience:g} s"
                     raise PolicyConflict(where, cause, conflict.remedy, conflict.retry_after) from None
                 self._wait(pause)
             except PermissionDenied:

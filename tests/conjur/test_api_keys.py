@@ -346,6 +346,17 @@ def test_a_prefix_outside_the_branch_is_refused(standin: Conjur) -> None:
         api_keys(settings).issue("alice")
 
 
+def test_a_request_does_not_wait_long_for_other_policy_loads(standin: Conjur) -> None:
+    """It is told to come back instead: while requests are under way, the service cannot end."""
+    settings, server = standin.settings(None, SECRETS, access_mode="read_and_write"), standin.standin
+    assert server is not None
+    server.set_retry_after(11)
+    with TestClient(create_app(settings), headers=ADMIN) as client, server.policy_lock:
+        answer = client.post("/api-keys", json={"name": "alice"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert "other policy loads have been in progress for 10 s" in answer.json()["detail"]
+
+
 def test_without_a_prefix_of_their_own_keys_are_in_the_branch(standin: Conjur) -> None:
     """Where the service may create variables."""
     settings = standin.settings(None, SECRETS, access_mode="read_and_write")

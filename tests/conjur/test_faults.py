@@ -37,7 +37,7 @@ from tests.conjur.standin import StandIn
 from tests.conjur.support import Conjur
 from tests.conjur.wire import Answer
 from tests.contracts.pki import Authority
-from tests.support import unique
+from tests.support import unique, until
 
 PAGE = b"<html>canary</html>"
 PAGES = (200, 400, 403, 404, 418)  # statuses that a proxy may send with it
@@ -390,6 +390,18 @@ def test_patience_has_an_end(standin: StandIn, own: Conjur, clock: Clock, second
         ConjurWriter(session, wait=clock.advance).delete(f"{own.branch}/x")
     assert waited <= clock.time - start <= PATIENCE
     session.close()
+
+
+def test_who_waits_is_let_go_when_the_session_closes(standin: StandIn, own: Conjur) -> None:
+    """Or the service could not end while others load policies."""
+    standin.set_retry_after(60)
+    writer = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write")), patience=1000)
+    with standin.policy_lock, ThreadPoolExecutor(1) as pool:
+        attempt = pool.submit(writer.delete, f"{own.branch}/x")
+        until(lambda: "PATCH policies" in asked(standin), "the conflict")
+        session.close()
+        error = attempt.exception(timeout=5)
+    assert "the session is closed" in str(error)
 
 
 def test_two_writers_of_one_variable_who_clash_are_parted(standin: StandIn, own: Conjur) -> None:
