@@ -54,9 +54,8 @@ def branch_missing(where: str, whom: str) -> PathMissing:
 def refusal(answer: requests.Response, address: str, subject: str) -> VaultError:
     """Return the error for an answer of 300 or above, about `subject` (a variable, a policy branch)."""
     status, error = answer.status_code, _error_in(answer)
-    if status < HTTPStatus.BAD_REQUEST:
-        return not_conjur(address, f"HTTP {status}, a redirect, which nothing secret is sent after")
-    if error is None and answer.content and status < requests.codes.server_error:
+    is_page = error is None and bool(answer.content) and HTTPStatus.BAD_REQUEST <= status < requests.codes.server_error
+    if is_page and status != HTTPStatus.REQUEST_URI_TOO_LONG:  # which a proxy may say of a batch
         return not_conjur(address, f"HTTP {status} with a page")  # Conjur explains in JSON, or not at all
     match status:
         case 403:
@@ -72,12 +71,14 @@ def refusal(answer: requests.Response, address: str, subject: str) -> VaultError
             return PolicyConflict(subject, "other policy loads are in progress", "Try again in a while.", seconds)
         case 429:
             return VaultRateLimited(address, "too many requests", "Wait, or ask less often.")
-        case 400 | 406 | 422:
+        case 400 | 406 | 414 | 422:
             cause = _policy_problem(error or {}) or "Conjur does not accept this"
             return BadRequest(subject, cause, "Check the id and what was sent.")
         case _ if status >= requests.codes.server_error:
             remedy = "Look into Conjur's log, and whether its database is up."
-            return ServerFault(address, f"Conjur has a fault of its own (HTTP {status})", remedy)
+            return ServerFault(address, f"Conjur has a fault of its own (HTTP {status}) about {subject}", remedy)
+        case _ if status < HTTPStatus.BAD_REQUEST:
+            return not_conjur(address, f"HTTP {status}, a redirect, which nothing secret is sent after")
         case _:
             return not_conjur(address, f"HTTP {status}")
 

@@ -14,7 +14,15 @@ from app.backends.protocol import Secret
 from app.config_types import refuse_bad_path
 from app.conjur_errors import not_conjur
 from app.conjur_session import ConjurSession
-from app.errors import AccessRefused, BadRequest, PathMissing, PermissionDenied, UnexpectedAnswer, VaultError
+from app.errors import (
+    AccessRefused,
+    BadRequest,
+    PathMissing,
+    PermissionDenied,
+    ServerFault,
+    UnexpectedAnswer,
+    VaultError,
+)
 from app.vault_http import POOL_SIZE
 
 LONGEST_QUERY = 4000  # characters of ids in one request; servers and proxies in front of them bound a request's line
@@ -48,20 +56,33 @@ class ConjurVariables:
         """Read several variables and versions; a failure of one takes the secret's place, any other is raised.
 
         The latest versions come with one request, so that what belongs together is read together. (Very many come with
-        several. An id that holds a comma cannot be asked for in this way, and is read alone, like an old version.)
+        several. An id that holds a comma cannot be asked for in this way, and is read alone, like an old version.) A
+        fault of the server's may be about one variable, or about the batch; a second one is taken for Conjur's own.
         """
         ids = {place: self._readable(place[0]) for place in places}  # before anything is sent
         latest = [identifier for (path, version), identifier in ids.items() if version is None and "," not in path]
         found: dict[Place, Secret | VaultError] = {}
+        faults = 0
         if len(latest) > 1:
             for batch in _batches(latest):
-                found |= self._batch(batch)
+                try:
+                    found |= self._batch(batch)
+                except ServerFault:
+                    faults += 1
+                    if faults > 1:
+                        raise
         rest = [place for place in ids if place not in found]
         if len(rest) == 1:
             found[rest[0]] = self._read_or_fail(rest[0])
         elif rest:
-            with ThreadPoolExecutor(min(len(rest), POOL_SIZE), thread_name_prefix="conjur-read") as pool:
-                found |= zip(rest, pool.map(self._read_or_fail, rest), strict=True)
+            workers = 1 if faults else min(len(rest), POOL_SIZE)
+            with ThreadPoolExecutor(workers, thread_name_prefix="conjur-read") as pool:
+                for place, answer in zip(rest, pool.map(self._read_or_fail, rest), strict=True):
+                    found[place] = answer
+                    faults += isinstance(answer, ServerFault)
+                    if isinstance(answer, ServerFault) and faults > 1:
+                        pool.shutdown(cancel_futures=True)
+                        raise answer
         return [found[place] for place in places]
 
     def _batch(self, ids: Sequence[str]) -> dict[Place, Secret | VaultError]:

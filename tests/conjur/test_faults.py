@@ -335,6 +335,30 @@ def test_a_failed_batch_is_read_one_by_one_once(standin: StandIn, own: Conjur) -
     assert len(standin.requests[before:]) == 4, "a request, and the transport's three repetitions"
 
 
+@pytest.mark.parametrize("answer", [wire.unrouted(500), wire.unrouted(502), html(414)], ids=["500", "502", "414"])
+def test_a_batch_that_meets_a_fault_is_read_one_by_one(standin: StandIn, own: Conjur, answer: Answer) -> None:
+    """Another fault then is told with its variable, and is the last: a server that is down is not asked for each."""
+    names = [own.variable(value) for value in "abc"]
+    settings = own.settings(variables=",".join(names))
+    standin.fail_next(answer.status, times=1 if answer.status == 414 else 4, path="variable_ids", answer=answer)
+    assert [value for secret in read_conjur(settings) for value in secret.data.values()] == [*"abc"]
+    before = len(standin.requests)
+    standin.fail_next(500, times=100, path="/secrets")
+    with pytest.raises(ServerFault, match=f"HTTP 500.* about default:variable:{names[0]}"):
+        read_conjur(settings)
+    assert len(standin.requests[before:]) <= 12, "the batch, a variable, perhaps the next, with three repetitions each"
+
+
+def test_several_batches_that_meet_a_fault_are_the_servers(standin: StandIn, own: Conjur) -> None:
+    """Nothing more is asked of it."""
+    names = [f"{own.branch}/{number}-{'x' * 900}" for number in range(20)]
+    standin.fail_next(500, times=100, path="/secrets")
+    before = len(standin.requests)
+    with pytest.raises(ServerFault, match=r"about \d variables"):
+        read_conjur(own.settings(variables=",".join(names)))
+    assert asked(standin, since=before) == ["login"] + ["GET secrets"] * 8, "two batches, with three repetitions each"
+
+
 def test_a_policy_is_loaded_only_where_a_value_met_a_404(standin: StandIn, own: Conjur) -> None:
     """One for all new variables; none for those that are there."""
     old = own.variable("old")
