@@ -26,6 +26,7 @@ from app.vault_errors import network_errors
 from app.vault_http import TLSFiles, open_connections
 
 MARGIN = 1 / 6  # of its life before a token expires, it is replaced: of the usual 480 s, 80 s
+SHORTEST_LIFE = 5.0  # seconds that a token is used at least, whatever it or our clock says: a 401 ends it anyway
 LEGACY_LIFE = 480  # seconds that a token lives which does not say so: older servers
 
 
@@ -70,12 +71,15 @@ def log_in(
             token = _authenticate(settings, http, timeout)
             lifetime = token.expires_at - token.issued_at  # counted from now on: our clock may differ from the server's
         else:
-            token = _read_token(settings.authn_token_file)
-            lifetime = token.expires_at - today
+            token = _read_token(settings.authn_token_file)  # which may be old, and our clock wrong: Conjur decides
+            lifetime = min(token.expires_at - today, token.expires_at - token.issued_at)
+        lifetime = max(lifetime, SHORTEST_LIFE)
         same = instead_of is not None and instead_of.token == token.encoded
-        if settings.authn_token_file is not None and (lifetime <= 0 or (same and instead_of and instead_of.refused)):
+        if settings.authn_token_file is not None and same and instead_of and instead_of.refused:
             subject = f"CONJUR_AUTHN_TOKEN_FILE={settings.authn_token_file}"
-            cause = "the token in it has expired" if lifetime <= 0 else "Conjur does not accept the token in it"
+            cause = (
+                "the token in it has expired" if token.expires_at <= today else "Conjur does not accept the token in it"
+            )
             raise LoginRefused(subject, cause, "Check what should keep it fresh, such as the authenticator's sidecar.")
     except BaseException:
         http.close()

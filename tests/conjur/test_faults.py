@@ -1,7 +1,6 @@
 """What goes wrong with Conjur now and then: on demand, with the stand-in; and what all of it costs in requests."""
 
 import base64
-import json
 import ssl
 import threading
 import time
@@ -238,18 +237,50 @@ def test_a_token_file_whose_token_is_refused_must_be_renewed(
     session.close()
 
 
-def test_an_expired_token_file_is_refused_without_a_request(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
-    """The token says itself when it ends."""
-    own.request("GET", "whoami")
-    token = json.loads(base64.b64decode(own._token))  # noqa: SLF001
-    payload = json.loads(base64.b64decode(token["payload"]))
-    token["payload"] = base64.urlsafe_b64encode(json.dumps({**payload, "exp": time.time() - 1}).encode()).decode()
-    (tmp_path / "token").write_text(json.dumps(token))
-    settings = own.settings(("admin", ""), authn_api_key=None, authn_token_file=tmp_path / "token")
+@pytest.mark.parametrize("wrong", [-3600, -300, 300, 3600])
+def test_a_token_file_is_used_whatever_our_clock_says(own: Conjur, tmp_path: Path, clock: Clock, wrong: int) -> None:
+    """For as long as Conjur takes the token; then the file's next one counts."""
+    file, variable = tmp_path / "token", own.variable("x")
+    settings, start = with_token_file(own, file), time.time()
+    session = ConjurSession(settings.conjur, settings.vault, clock, lambda: start + clock.time - 1000 + wrong)
+    variables = ConjurVariables(session)
+    for _ in range(2):
+        for _ in range(47):
+            variables.read(variable)
+            clock.advance(10)
+        clock.advance(20)
+        with pytest.raises(LoginRefused, match="CONJUR_AUTHN_TOKEN_FILE"):
+            variables.read(variable)
+        with_token_file(own, file)
+        clock.advance(LOGIN_PAUSE)
+    session.close()
+
+
+def test_an_expired_token_file_is_told_as_such(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
+    """Once Conjur has refused it: the token says itself when it ends, and our clock may be wrong."""
+    settings = with_token_file(own, tmp_path / "token")
+    standin.expire_tokens()
+    in_an_hour = ConjurSession(settings.conjur, settings.vault, wall_clock=lambda: time.time() + 3600)
     before = len(standin.requests)
     with pytest.raises(LoginRefused, match="the token in it has expired"):
-        ConjurVariables(get_conjur_session(settings)).read("x")
-    assert standin.requests[before:] == []
+        ConjurVariables(in_an_hour).read("x")
+    assert asked(standin, since=before) == ["GET secrets"]
+    in_an_hour.close()
+
+
+@pytest.mark.parametrize("life", [0, -100])
+def test_a_token_without_a_life_does_not_cost_a_login_per_call(
+    standin: StandIn, own: Conjur, clock: Clock, life: int
+) -> None:
+    """What it says of itself is one thing, whether Conjur takes it another."""
+    standin.set_token_lifetime(life)
+    variables = ConjurVariables(session := open_session(own.settings(), clock))
+    before = len(standin.requests)
+    for _ in range(5):
+        with pytest.raises(LoginRefused):
+            variables.read("x")
+    assert asked(standin, since=before).count("login") <= 2
+    session.close()
 
 
 def test_a_jwt_is_exchanged_for_a_token(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
