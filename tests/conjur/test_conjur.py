@@ -315,9 +315,11 @@ def test_a_blank_value_is_refused(conjur: Conjur, writer: ConjurWriter, value: s
     assert path not in [each for each, _ in writer.list(conjur.branch)]
 
 
-def test_what_is_missing_outside_the_branch_is_not_created(conjur: Conjur, writer: ConjurWriter) -> None:
+@pytest.mark.parametrize("where", ["elsewhere", "alike"])
+def test_what_is_missing_outside_the_branch_is_not_created(conjur: Conjur, writer: ConjurWriter, where: str) -> None:
     """What is there may be written wherever it lies; nothing outside is deleted or annotated."""
-    inside, outside = f"{conjur.branch}/{unique('in')}", unique("blueprint-tests-outside")
+    inside = f"{conjur.branch}/{unique('in')}"
+    outside = unique("blueprint-tests-outside") if where == "elsewhere" else f"{conjur.branch}-{where}/x"
     with pytest.raises(PathMissing, match=f"does not lie in the policy branch {conjur.branch}") as caught:
         writer.write_many({inside: "x", outside: "y"})
     assert "CONJUR_POLICY_BRANCH" in caught.value.remedy

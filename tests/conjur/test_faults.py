@@ -311,6 +311,15 @@ def test_a_jwt_is_exchanged_for_a_token(standin: StandIn, own: Conjur, tmp_path:
     assert read_conjur(settings)
 
 
+def test_a_login_beside_a_jwt_is_asked_for(standin: StandIn, own: Conjur, tmp_path: Path) -> None:
+    """As one segment: where the JWT does not say which host it stands for."""
+    (tmp_path / "jwt").write_text("header.first.signature")
+    jwt: dict[str, Any] = {"authn_jwt_service_id": "kube", "authn_jwt_file": tmp_path / "jwt"}
+    with pytest.raises(LoginRefused, match="host/apps/shop in account default, service kube"):
+        read_conjur(own.settings(("host/apps/shop", ""), variables="a", authn_api_key=None, **jwt))
+    assert standin.requests[-1].path == "/authn-jwt/kube/default/host%2Fapps%2Fshop/authenticate"
+
+
 # --- what it costs ---
 
 
