@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
-from app.errors import BlueprintError, SecretsIncomplete
+from app.errors import BlueprintError, SecretsIncomplete, raise_together
 from app.journal import journal
 from app.logging_config import get_logger, where_raised
 from app.rotating import Rotating
@@ -23,6 +23,7 @@ from app.secret_store import Change, SecretStore
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries while a source fails
 SPREAD = 0.9, 1.1  # of the interval, so that a fleet does not march in step
+GRACE = 0.5  # seconds that the start waits for a source that it need not wait for
 PATIENCE = 5.0  # seconds that who asks for a refresh waits for each source
 
 log = get_logger(__name__)
@@ -196,6 +197,8 @@ class Refresher:
         tasks = [asyncio.create_task(self._keep(keeper, begun)) for keeper, begun in first.items()]
         try:
             await asyncio.gather(*(begun for keeper, begun in first.items() if fail_fast or keeper.awaited))
+            if first:  # the others may be as quick; what they override should not count even for a moment
+                await asyncio.wait(first.values(), timeout=GRACE)
             await self._follow()  # also where there is no source
             if fail_fast:
                 self.raise_fault()
@@ -228,10 +231,8 @@ class Refresher:
         asyncio.run_coroutine_threadsafe(self._follow(), self._loop)
 
     def raise_fault(self) -> None:
-        """Raise why the secrets are not all there, if so: a source's fault, which is the cause, before the gap."""
-        for keeper in self.keepers:
-            if keeper.fault is not None:
-                raise keeper.fault
+        """Raise why the secrets are not all there, if so: all faults of sources, which are the cause, or the gap."""
+        raise_together([keeper.fault for keeper in self.keepers if keeper.fault is not None])
         if self.store.problems:
             raise SecretsIncomplete(self.store.problems)
 

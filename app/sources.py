@@ -1,7 +1,7 @@
 """What is kept fresh, from where, and how often?
 
 Each Vault, and Conjur, has a keeper and a token of its own: one that is down neither delays nor breaks the others. The
-start waits for the main Vault, and for Conjur if that is there instead; the others are taken in when they come.
+start waits for the main Vault, and for Conjur if that is there instead, and half a second for the others.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
