@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from app.config_types import Address, VaultPath, refuse_bad_path, vault_path
+from app.config_types import ServerAddress, VaultPath, refuse_bad_path, vault_path
 from app.unpicklable import Unpicklable
 
 CONJUR = "conjur"  # its name in references, among the sources of secrets, and in the group of settings
@@ -51,7 +51,7 @@ class ConjurSettings(Unpicklable, BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     enabled: bool = False
-    appliance_url: Address | None = Field(None, validate_default=True)
+    appliance_url: ServerAddress | None = Field(None, validate_default=True)
     account: Annotated[str, AfterValidator(_account)] | None = Field(None, validate_default=True)
     authn_token_file: Path | None = None
     authn_jwt_service_id: Annotated[str, AfterValidator(_segment)] | None = None
@@ -110,7 +110,7 @@ class ConjurSettings(Unpicklable, BaseModel):
     def _there_is_one_ca(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("cert_file"):
             raise ValueError("CONJUR_CERT_FILE and CONJUR_SSL_CERTIFICATE both name the CA; set one")
-        return value
+        return value and value.replace("\\n", "\n")  # a variable of one line; PEM has no backslashes
 
     @field_validator("client_key")
     @classmethod

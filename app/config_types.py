@@ -11,7 +11,7 @@ LONGEST_PATH = 2048  # characters; Vault's own limits depend on its storage, and
 
 
 def _address(url: str) -> str:
-    """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of Vault may add."""
+    """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of the server may add."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises on a port that is not a number
@@ -27,8 +27,6 @@ def _address(url: str) -> str:
         parts.hostname.encode("idna")
     except UnicodeError:
         raise ValueError("names a host that cannot exist") from None
-    if {"v1", "ui"} & set(parts.path.split("/")):
-        raise ValueError("must be the address alone: leave out /v1 and /ui")
     return url.rstrip("/")
 
 
@@ -39,6 +37,12 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _vault_address(url: str) -> str:
+    if {"v1", "ui"} & set(urlsplit(url).path.split("/")):
+        raise ValueError("must be the address alone: leave out /v1 and /ui")
+    return url
 
 
 def vault_path(text: str) -> str:
@@ -69,7 +73,8 @@ def _split(text: object) -> object:
     return tuple(text.split(",")) if isinstance(text, str) else text
 
 
-Address = Annotated[str, AfterValidator(_address)]
+ServerAddress = Annotated[str, AfterValidator(_address)]
+Address = Annotated[ServerAddress, AfterValidator(_vault_address)]
 VaultPath = Annotated[str, AfterValidator(vault_path)]
 Paths = Annotated[tuple[VaultPath, ...], BeforeValidator(_split)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -56,17 +56,7 @@ def conjur_policy(settings: Settings) -> str:
     login = settings.conjur.authn_login or f"host/{NAME}"
     kind, role = ("host", login.removeprefix("host/")) if login.startswith("host/") else ("user", login)
     whom = f"!{kind} {yaml_string(role)}"
-    with_api_key = not (settings.conjur.authn_jwt_service_id or settings.conjur.authn_token_file)
-    statements = [
-        f"- {whom}\n"
-        if not with_api_key
-        else f"- !{kind}\n  id: {yaml_string(role)}\n  annotations:\n    authn/api-key: true\n"
-    ]
-    if settings.conjur.authn_jwt_service_id:
-        statements.append(
-            f"# Give it the annotations authn-jwt/{settings.conjur.authn_jwt_service_id}/… that its JWT must meet,"
-            " and the group that may use the service.\n"
-        )
+    statements = [_who(settings, kind, role)]
     branch, mode = policy_branch(settings), settings.vault.access_mode
     read = [] if mode == "write_only" else _variables_to_read(settings)
     if mode != "read_only" and branch != "root":
@@ -80,6 +70,22 @@ def conjur_policy(settings: Settings) -> str:
         resources = "".join(f"    - !variable {yaml_string(variable)}\n" for variable in read)
         statements.append(f"- !permit\n  role: {whom}\n  privileges: [read, execute]\n  resources:\n{resources}")
     return "".join(statements)
+
+
+def _who(settings: Settings, kind: str, role: str) -> str:
+    """Return the statements about who logs in, and how."""
+    if (kind, role) == ("user", "admin"):
+        return "# The user admin is there, and may do everything: better give the service a host of its own.\n"
+    whom, service = f"!{kind} {yaml_string(role)}", settings.conjur.authn_jwt_service_id
+    if service:
+        return (
+            f"# Give it the annotations authn-jwt/{service}/… that its JWT must meet.\n- {whom}\n"
+            f"- !permit\n  role: {whom}\n  privileges: [read, authenticate]\n"
+            f"  resource: !webservice {yaml_string(f'conjur/authn-jwt/{service}')}\n"
+        )
+    if settings.conjur.authn_token_file:
+        return f"- {whom}\n"
+    return f"- !{kind}\n  id: {yaml_string(role)}\n  annotations:\n    authn/api-key: true\n"
 
 
 def _variables_to_read(settings: Settings) -> list[str]:

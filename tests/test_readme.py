@@ -19,7 +19,7 @@ TARGETS = set(PHONY[1].split()) if PHONY else set()
 FAMILIES = ("SECRET_", "VAULTS__")
 # what the Makefile, the tests and the compose file read, beside the settings
 OTHER_VARIABLES = {"VAULT_PORT", "VAULT_RUNTIME", "VAULT_IMAGE", "VAULT_TEST_URL", "VAULT_TEST_TOKEN", "VAULT_ADDR"}
-OTHER_VARIABLES |= {"CONJUR_PORT"}
+OTHER_VARIABLES |= {"CONJUR_PORT", "CONJUR_TEST_LOGIN"}
 
 
 def settings_variables() -> set[str]:

@@ -238,7 +238,7 @@ class ConjurWriter(ConjurVariables):
 
 
 def _refuse_blank(where: str, value: str) -> None:
-    if not value.strip():  # known in advance: otherwise a variable would be created for it
+    if not value.strip(" \t\n\v\f\r"):  # known in advance: otherwise a variable would be created for it
         raise BadRequest(where, "Conjur keeps no empty or blank values", "Delete the variable instead.")
     try:
         value.encode()

@@ -468,6 +468,18 @@ def test_who_waits_is_let_go_when_the_session_closes(standin: StandIn, own: Conj
     assert "the session is closed" in str(error)
 
 
+@pytest.mark.parametrize("value", ["\u2003", "\x85", "\x1c"])
+def test_whether_a_value_is_blank_to_conjur_it_says_itself(standin: StandIn, own: Conjur, value: str) -> None:
+    """Of what is more than ASCII's white space."""
+    writer, variable = ConjurWriter(session := open_session(own.settings(access_mode="read_and_write"))), own.variable()
+    writer.write(variable, value)
+    assert own.get(variable).decode() == value
+    standin.fail_next(422, path="/secrets", answer=wire.error(422, "argument_error", "'value' may not be empty"))
+    with pytest.raises(BadRequest, match="Conjur does not accept this"):
+        writer.write(variable, value)
+    session.close()
+
+
 def test_two_writers_of_one_variable_who_clash_are_parted(standin: StandIn, own: Conjur) -> None:
     """Conjur says 500 to one of them, who tries once more; a fault that stays is told as one."""
     variable, waits = own.variable("x"), list[float]()

@@ -64,6 +64,16 @@ def test_cyberarks_names_are_understood(monkeypatch: pytest.MonkeyPatch) -> None
     assert "canary" not in repr(conjur)
 
 
+def test_an_address_may_have_any_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Vault's address must not have is no matter of Conjur's."""
+    assert settings_of(monkeypatch, CONJUR_APPLIANCE_URL="https://x/v1/ui/").appliance_url == "https://x/v1/ui"
+
+
+def test_a_ca_may_be_written_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a variable cannot hold line breaks."""
+    assert settings_of(monkeypatch, CONJUR_SSL_CERTIFICATE=r"a\nb").ssl_certificate == "a\nb"
+
+
 def test_everything_that_lacks_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with its variable."""
     nothing = {**dict.fromkeys(GIVEN), "CONJUR_ENABLED": "true", "VAULT_ENABLED": "true", "VAULT_TOKEN": ""}

@@ -75,12 +75,21 @@ def test_it_is_about_who_logs_in(login: dict[str, Any], whom: str) -> None:
 
 
 def test_it_says_what_a_jwt_needs_besides() -> None:
-    """Claims and group are the site's own."""
+    """It may use the authenticator; which claims count is the site's own."""
     jwt: dict[str, Any] = {"authn_jwt_service_id": "kube", "authn_login": None, "authn_api_key": None}
     policy = policy_of(**jwt)
     assert "# Give it the annotations authn-jwt/kube/…" in policy
     assert "api-key" not in policy
-    assert [item.tag for item in parse(policy.encode())] == ["!host"]
+    host, permit = parse(policy.encode())
+    assert (host.tag, permit.fields["role"].tag, permit.fields["role"].fields) == ("!host", "!host", host.fields)
+    assert permit.fields["privileges"] == ["read", "authenticate"]
+    assert permit.fields["resource"] == Item("!webservice", {"id": "conjur/authn-jwt/kube"})
+
+
+def test_the_administrator_is_not_declared_anew() -> None:
+    """He is there; what he would own is."""
+    policy = policy_of("read_and_write", authn_login="admin", policy_branch="keys")
+    assert [item.tag for item in parse(policy.encode())] == ["!policy"]
 
 
 @given(st.text())
