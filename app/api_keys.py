@@ -181,7 +181,8 @@ class ApiKeys:
             try:
                 self._shelf.settle(record, former, set(older) - set(former))
             except VaultError as error:
-                error.remedy += " The new key is stored, and old ones count still: rotate it again."
+                if type(error) is not LostRace:  # then another key is stored
+                    error.remedy += " The new key is stored, and old ones count still: rotate it again."
                 raise
             self.index.change(name, [record, *former])
         log.info("api_key_rotated", name=name, grace_period=grace_period)

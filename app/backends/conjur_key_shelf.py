@@ -90,7 +90,7 @@ class ConjurKeyShelf:
         if self._claim(path) is None:  # it was revoked before we wrote
             self._writer.delete(path)
             raise ApiKeyMissing(record.name)
-        self._refuse_if_lost(path, record, "Their key may not count now.")
+        self._refuse_if_lost(path, record, "Take the key that they got; if that does not count, rotate it again.")
 
     def _refuse_if_lost(self, path: str, record: KeyRecord, remedy: str) -> None:
         try:
