@@ -12,7 +12,7 @@ from app.config import VaultSettings
 from app.doctor.findings import Finding, HaltError, ok, warning
 from app.errors import LoginRefused, PermissionDenied, VaultError
 from app.known_causes import WRONG_PAIR
-from app.vault_errors import vault_errors
+from app.vault_errors import data_of, vault_errors
 from app.vault_http import vault_client
 from app.vault_login import Login, unusable
 from app.vault_session import VaultSession
@@ -39,6 +39,8 @@ def log_in(session: VaultSession, http: requests.Session, *, wanted: bool | None
         AppRoleMethod(settings).look_up(_without_token(settings, http))
         text = "the wrapping token holds a secret id; not unwrapped, since that works once"
         raise HaltError(warning(text, ANOTHER_WAY, "VAULT_SECRET_ID"))
+    if settings.auth_method == "token":
+        _spare(session)
     try:
         VaultKV(session).usable_mounts()  # open to every token that Vault accepts, whatever its policies
     except PermissionDenied:
@@ -54,6 +56,21 @@ def log_in(session: VaultSession, http: requests.Session, *, wanted: bool | None
     yield ok(f"logged in with {settings.auth_method} at {where}")
     if settings.secret_id_wrapped:
         yield warning("the wrapping token is used up now", "Deliver a new one before the service starts.")
+
+
+def _spare(session: VaultSession) -> None:
+    """Go no further with a token that is good for a limited number of requests (`GET auth/token/lookup-self`).
+
+    Asking takes one of them. Where its policies forbid that, nobody can know.
+    """
+    try:
+        known = data_of(session.call("auth/token/lookup-self", lambda client: client.auth.token.lookup_self()))
+    except PermissionDenied:
+        return  # or Vault does not accept it at all: the next request tells
+    if uses := int(known.get("num_uses", 0)):  # -1: that was the last one
+        text = f"the token is good for {max(uses, 0)} more requests, which are not used up here; this one took one"
+        remedy = "Put one without a limit into VAULT_TOKEN: `vault token create` without -use-limit."
+        raise HaltError(warning(text, remedy))
 
 
 def _not_accepted(session: VaultSession) -> LoginRefused:

@@ -295,9 +295,8 @@ def test_a_root_token_is_pointed_out(world: World, diagnose: Diagnose) -> None:
 
 def test_a_token_that_will_end_is_pointed_out(world: World, diagnose: Diagnose) -> None:
     """One that was handed in, and that nobody can renew."""
-    report = diagnose(world.with_token(ttl="1h", renewable=False, num_uses=50))
+    report = diagnose(world.with_token(ttl="1h", renewable=False))
     assert "nobody can renew the token" in report.warnings("token")
-    assert "good for a few requests only" in report.warnings("token")
     assert report.code == 0
 
 
@@ -333,6 +332,28 @@ def test_a_variable_that_looks_misspelt_is_pointed_out(world: World, diagnose: D
 
 
 # --- what is good for one use only ---
+
+
+@pytest.mark.parametrize(("uses", "left"), [(1, 0), (2, 1), (50, 49)])
+def test_a_token_for_few_requests_is_not_used_up(world: World, diagnose: Diagnose, uses: int, left: int) -> None:
+    """Asking for how many takes one of them; the others are the service's."""
+    settings = world.with_token(num_uses=uses)
+    with world.vault.audited() as calls:
+        report = diagnose(settings)
+    assert f"good for {left} more requests" in report.warnings("login")
+    assert report.of("fault") == []
+    assert [each["step"] for each in report.of("not reached")] == [*CHAIN[CHAIN.index("login") + 1 :], *["form"] * 3]
+    assert report.code == 1  # it is not known whether all is well
+    assert [path for _, path in calls].count("auth/token/lookup-self") == 1
+    if left:
+        assert world.vault.client.auth.token.lookup(settings["token"])["data"]["num_uses"] == left
+
+
+def test_a_role_that_gives_tokens_for_few_requests_is_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """The service logs in anew when one is used up."""
+    report = diagnose(world.good(token_num_uses=50))
+    assert "token_num_uses=0" in report.warnings("token")
+    assert report.code == 0
 
 
 def test_a_wrapped_secret_id_is_looked_at_but_not_used_up(world: World, diagnose: Diagnose) -> None:
