@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,7 +26,7 @@ from pydantic_settings import (
 from app.config_conjur import CONJUR, ConjurSettings
 from app.config_types import Address, LowerCase, Paths, Seconds, UpperCase, VaultPath
 from app.errors import BadSettings
-from app.insecure import Insecurities, RefuseInsecure
+from app.insecure import Insecurities, RefuseInsecure, TokenFromFile
 from app.references import references_in
 from app.unpicklable import Unpicklable
 
@@ -43,7 +42,7 @@ MAIN_VAULT = "vault"  # its name in references
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class VaultSettings(Unpicklable, BaseModel):
+class VaultSettings(Unpicklable, TokenFromFile):
     """The `VAULT_…` variables. The order counts: a field may look at those above it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

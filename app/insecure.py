@@ -6,13 +6,14 @@ A new group, or a single address, needs no more than `Annotated[…, RefuseInsec
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -27,6 +28,8 @@ DEV_TOKEN = "dev-token-12345"  # noqa: S105 - the dev Vault's, as documented
 Insecurity = Literal["dev-token", "http", "keylog"]
 
 _REFUSED = "which ENVIRONMENT=production refuses"
+DEV_TOKEN_REFUSED = f"everybody knows the dev Vault's root token, {_REFUSED}"
+ANOTHER_WAY = "use another auth method, or ALLOW_INSECURE=dev-token"
 
 
 def _split(text: object) -> object:
@@ -38,6 +41,23 @@ def _refuse_keylog(allowed: tuple[Insecurity, ...], info: ValidationInfo) -> tup
     if _is_production(info) and os.environ.get("SSLKEYLOGFILE") and "keylog" not in allowed:
         raise ValueError(f"SSLKEYLOGFILE writes the keys of TLS connections down, {_REFUSED}: unset it, or add keylog")
     return allowed
+
+
+class TokenFromFile(BaseModel):
+    """Settings whose token may come from a file, which is read, and can be refused, only at the login."""
+
+    _refuses_dev_token: bool = PrivateAttr(default=False)  # no field: there is no variable for it
+
+    @property
+    def refuses_dev_token(self) -> bool:
+        """Whether these are settings of production, and nobody insists."""
+        return self._refuses_dev_token
+
+    def refusing_dev_token(self) -> Self:
+        """Return the same settings for production; these may be somebody else's, and stay as they are."""
+        copy = self.model_copy()
+        copy._refuses_dev_token = True  # noqa: SLF001 - it is one of us
+        return copy
 
 
 Insecurities = Annotated[tuple[Insecurity, ...], BeforeValidator(_split), AfterValidator(_refuse_keylog)]
@@ -56,7 +76,17 @@ def _refuse_insecure(value: Any, validate: Validate, info: ValidationInfo) -> An
         problems += [_problem(each["msg"], *each["loc"]) for each in found if each["loc"] not in told]
     if problems:
         raise ValidationError.from_exception_data("Settings", problems)
-    return validated
+    return validated if "dev-token" in info.data.get("allow_insecure", ()) else _refusing_dev_token(validated)
+
+
+def _refusing_dev_token(settings: Any) -> Any:
+    match settings:
+        case TokenFromFile():
+            return settings.refusing_dev_token()
+        case Mapping():
+            return {name: _refusing_dev_token(each) for name, each in settings.items()}
+        case _:
+            return settings
 
 
 RefuseInsecure = WrapValidator(_refuse_insecure)
@@ -76,8 +106,7 @@ def _problems(name: str, value: Any, allowed: tuple[str, ...], *location: str) -
         case str() if name.endswith("url") and "http" not in allowed and _is_in_the_clear(value):
             yield _problem(f"sends secrets in the clear, {_REFUSED}: use https://, or ALLOW_INSECURE=http", *location)
         case str() if name == "token" and "dev-token" not in allowed and value.strip() == DEV_TOKEN:
-            text = f"everybody knows the dev Vault's root token, {_REFUSED}"
-            yield _problem(f"{text}: use another auth method, or ALLOW_INSECURE=dev-token", *location)
+            yield _problem(f"{DEV_TOKEN_REFUSED}: {ANOTHER_WAY}", *location)
         case str() if name == "skip_verify" and value.lower() not in {"0", "f", "false"}:
             yield _problem(
                 "certificates are always verified: remove it, and name a private CA in VAULT_CACERT", *location

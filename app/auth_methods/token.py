@@ -5,6 +5,7 @@ import hvac
 from app.auth_methods.protocol import Auth, credential
 from app.config import VaultSettings
 from app.errors import LoginRefused
+from app.insecure import ANOTHER_WAY, DEV_TOKEN, DEV_TOKEN_REFUSED
 
 
 class TokenMethod:
@@ -14,8 +15,15 @@ class TokenMethod:
         self._settings = settings
 
     def login(self, client: hvac.Client) -> Auth:  # noqa: ARG002 - nothing to ask Vault
-        """Read the token, from its file if there is one: a Vault Agent replaces the file's content."""
-        token = credential(self._settings.token, self._settings.token_file, "VAULT_TOKEN")
+        """Read the token, from its file if there is one: a Vault Agent replaces the file's content.
+
+        Raises `LoginRefused` for the dev Vault's root token in production: what a file holds, its settings cannot tell.
+        """
+        settings = self._settings
+        token = credential(settings.token, settings.token_file, "VAULT_TOKEN")
         if token is None:
             raise LoginRefused("auth method token", "no token was given", "Set VAULT_TOKEN or VAULT_TOKEN_FILE.")
+        if settings.refuses_dev_token and token == DEV_TOKEN:
+            remedy = f"{ANOTHER_WAY[0].upper()}{ANOTHER_WAY[1:]}."
+            raise LoginRefused(f"VAULT_TOKEN_FILE={settings.token_file}", DEV_TOKEN_REFUSED, remedy)
         return Auth(token)

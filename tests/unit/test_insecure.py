@@ -1,10 +1,14 @@
 """Production: what is insecure is refused, all at once, unless somebody insists."""
 
+from pathlib import Path
+
 import pytest
 
-from app.config import Settings, get_settings
-from app.errors import BadSettings
+from app.auth_methods import auth_method
+from app.config import Settings, VaultSettings, get_settings
+from app.errors import BadSettings, LoginRefused
 from app.insecure import DEV_TOKEN
+from app.vault_http import open_http, vault_client
 from infrastructure.dev_vault import ROOT_TOKEN
 
 
@@ -126,6 +130,46 @@ def test_settings_that_come_from_code_are_checked_too(monkeypatch: pytest.Monkey
     vault = Settings.model_validate({"vault": {"url": "http://vault.example.com", "token": DEV_TOKEN}}).vault
     with pytest.raises(ValueError, match="in the clear"):
         Settings.model_validate({"environment": "production", "vault": vault})
+
+
+@pytest.mark.parametrize("vault", ["vault", "partner"])
+@pytest.mark.parametrize(
+    ("refused", "settings"),
+    [
+        (True, {"environment": "production"}),
+        (True, {"environment": "production", "allow_insecure": "http"}),
+        (False, {"environment": "production", "allow_insecure": "dev-token"}),
+        (False, {"environment": "staging"}),
+    ],
+)
+def test_the_dev_token_in_a_file_is_refused_when_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vault: str, settings: dict[str, str], *, refused: bool
+) -> None:
+    """Also if it comes there later: a Vault Agent writes the file, and may do so after the start."""
+    monkeypatch.delenv("VAULT_TOKEN")
+    (tmp_path / "token").write_text("hvs.another")
+    own = {"token_file": tmp_path / "token", "url": "https://vault.example.com"}
+    made = Settings.model_validate({**settings, "vault": own, "vaults": {"partner": own}}).of(vault)
+    with open_http(made) as http:
+        client = vault_client(made, http)
+        assert auth_method(made).login(client).client_token == "hvs.another"
+        (tmp_path / "token").write_text(f" {DEV_TOKEN}\n")
+        if refused:
+            with pytest.raises(LoginRefused, match="ENVIRONMENT=production refuses") as caught:
+                auth_method(made).login(client)
+            assert caught.value.subject == f"VAULT_TOKEN_FILE={tmp_path / 'token'}"
+            assert "ALLOW_INSECURE=dev-token" in caught.value.remedy
+            assert DEV_TOKEN not in str(caught.value)
+        else:
+            assert auth_method(made).login(client).client_token == DEV_TOKEN
+
+
+def test_settings_that_were_made_elsewhere_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What production refuses must not come over the settings of a test, or of another service of the process."""
+    monkeypatch.delenv("VAULT_TOKEN")
+    own = VaultSettings()
+    assert Settings(environment="production", vault=own).vault.refuses_dev_token
+    assert not own.refuses_dev_token
 
 
 def test_the_dev_token_is_the_dev_vaults() -> None:
