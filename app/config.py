@@ -1,5 +1,6 @@
 """Which variables steer the service, what are their defaults, and what does each auth method need?"""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,15 @@ NEEDED: dict[str, tuple[tuple[str, ...], ...]] = {
     "cert": (("client_cert",), ("client_key",)),
     "kubernetes": (("role",),),
     "jwt": (("role",), ("jwt", "jwt_file")),
+}
+# Two names for one setting: a value, and the file that holds it; if one place sets both, the second counts.
+TWICE: dict[str, str] = {
+    "token": "token_file",
+    "role_id": "role_id_file",
+    "secret_id": "secret_id_file",
+    "jwt": "jwt_file",
+    "authn_api_key": "authn_api_key_file",
+    "ssl_certificate": "cert_file",
 }
 MAIN_VAULT = "vault"  # its name in references
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -193,7 +203,19 @@ class _Environment(_Variables, EnvSettingsSource):
 
 
 class _DotEnv(_Variables, DotEnvSettingsSource):
-    """The `.env` file in the working directory."""
+    """The `.env` file in the working directory, but for what the environment sets by another name."""
+
+    def __call__(self) -> dict[str, Any]:
+        given = {name.lower() for name, value in os.environ.items() if value}
+        self.env_vars = {name: value for name, value in self.env_vars.items() if not given & other_names(name)}
+        return super().__call__()
+
+
+def other_names(variable: str) -> set[str]:
+    """Return how else one may set what this variable sets: `vault_token` for `vault_token_file`."""
+    match = re.fullmatch(r"(vault_|conjur_|vaults__.+?__)(\w+)", variable)
+    pairs = TWICE | {other: name for name, other in TWICE.items()}
+    return {f"{match[1]}{pairs[match[2]]}"} if match and match[2] in pairs else set()
 
 
 class Settings(BaseSettings):

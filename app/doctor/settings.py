@@ -2,15 +2,16 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dotenv import dotenv_values
 
-from app.config import Settings, VaultSettings
+from app.config import TWICE, Settings, VaultSettings, other_names
 from app.config_conjur import CONJUR, ConjurSettings
 from app.doctor.findings import Finding, ok, warning
 from app.errors import BadSettings
 
+USED = {"token": ("token",), "approle": ("role_id", "secret_id"), "cert": (), "kubernetes": ("jwt",), "jwt": ("jwt",)}
 ALIKE = 0.9  # of 1: how similar a name must be to be taken for a slip of the pen
 
 
@@ -29,14 +30,37 @@ def good_settings(settings: Settings) -> Iterator[Finding]:
     given = file | environment
     enabled = ["vault"] * settings.vault.enabled + [*settings.vaults] + [CONJUR] * settings.conjur.enabled
     text = f"{settings.environment}; {', '.join(enabled) or 'VAULT_ENABLED is false, so no Vault'}"
-    twice = sorted(name for name in file.keys() & environment.keys() if file[name] != environment[name])
+    twice = sorted(name for name, value in file.items() if _environment_wins(name, value, environment))
     yield ok(text + (f"; the environment wins over .env for {', '.join(twice)}" if twice else ""))
+    for prefix, own in _groups(settings).items():
+        for name, other in _credentials(own).items():
+            if getattr(own, name) is not None and getattr(own, other) is not None:
+                one, two = f"{prefix}{name.upper()}", f"{prefix}{other.upper()}"
+                yield warning(f"it is ignored, since {two} is set too", f"Unset {one} or {two}.", one)
     groups = {"VAULT_": VaultSettings.model_fields, "CONJUR_": ConjurSettings.model_fields}
     known = {f"{prefix}{name.upper()}" for prefix, fields in groups.items() for name in fields} | {"VAULT_ADDR"}
     for name in sorted(given):
         if name.startswith(tuple(groups)) and name not in known:
             for near in difflib.get_close_matches(name, known - given.keys(), 1, ALIKE):
                 yield warning("there is no such variable", f"Set {near} {_place(name)}, if that is meant.", name)
+
+
+def _groups(settings: Settings) -> dict[str, VaultSettings | ConjurSettings]:
+    """Return the settings that are in use, by the beginning of their variables."""
+    groups: dict[str, VaultSettings | ConjurSettings] = {"VAULT_": settings.vault, "CONJUR_": settings.conjur}
+    groups |= {f"VAULTS__{name.upper().replace('-', '_')}__": own for name, own in settings.vaults.items()}
+    return {prefix: own for prefix, own in groups.items() if own.enabled}
+
+
+def _credentials(own: VaultSettings | ConjurSettings) -> dict[str, str]:
+    """Return what the auth method takes, each with the other name for a file that holds it."""
+    used = USED[own.auth_method] if isinstance(own, VaultSettings) else ("authn_api_key",)
+    return {name: TWICE[name] for name in used}
+
+
+def _environment_wins(name: str, value: str | None, environment: Mapping[str, str | None]) -> bool:
+    others = {other.upper() for other in other_names(name.lower())}
+    return environment.get(name, value) != value or bool(others & environment.keys())
 
 
 def _place(variable: str) -> str:

@@ -331,6 +331,19 @@ def test_a_variable_that_looks_misspelt_is_pointed_out(world: World, diagnose: D
     assert "the environment wins over .env for VAULT_URL" in report.findings[0]["text"]
 
 
+def test_two_names_for_one_credential_are_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """In one place the file counts; otherwise the environment does, by whatever name, and nothing is ignored in it."""
+    settings = world.good()
+    secret_id = {"VAULT_SECRET_ID_FILE": world.file(settings.pop("secret_id"), "secret-id")}
+    (world.directory / ".env").write_text("VAULT_ROLE_ID_FILE=nowhere\nVAULT_JWT_FILE=nowhere\n")
+    report = diagnose({**environment(settings), **secret_id, "VAULT_SECRET_ID": "canary", "VAULT_JWT": "not-used"})
+    (said,) = report.of("warning")
+    assert (said["subject"], said["remedy"]) == ("VAULT_SECRET_ID", "Unset VAULT_SECRET_ID or VAULT_SECRET_ID_FILE.")
+    assert "it is ignored, since VAULT_SECRET_ID_FILE is set too" in said["text"]
+    assert "the environment wins over .env for VAULT_JWT_FILE, VAULT_ROLE_ID_FILE" in report.findings[0]["text"]
+    assert report.code == 0
+
+
 # --- what is good for one use only ---
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.config import NEEDED, Settings, VaultSettings, get_settings
+from app.config import NEEDED, TWICE, Settings, VaultSettings, get_settings
+from app.config_conjur import ConjurSettings
 from app.errors import BadSettings
 
 
@@ -130,6 +131,46 @@ def test_the_environment_wins_over_dotenv_and_dotenv_over_the_defaults(
     settings = get_settings()
     assert (settings.vault.timeout, settings.vault.mount_point) == (7, "other")
     assert settings.secrets["a"].get_secret_value() == "from-dotenv"
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "other"),
+    [
+        *(
+            (group, name, TWICE[name])
+            for group in ("VAULT_", "VAULTS__PARTNER__")
+            for name in TWICE
+            if name in VaultSettings.model_fields
+        ),
+        *(("CONJUR_", name, TWICE[name]) for name in TWICE if name in ConjurSettings.model_fields),
+    ],
+)
+def test_the_environment_wins_also_by_another_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: str, name: str, other: str
+) -> None:
+    """A value in the environment over the file that `.env` names, and the other way round; the rest of `.env` stays."""
+    monkeypatch.delenv("VAULT_TOKEN")
+    for here, there in ((name, other), (other, name)):
+        lines = [
+            f"{group}{there.upper()}=from-dotenv",
+            "VAULT_TIMEOUT=7",
+            "VAULTS__PARTNER__URL=https://vault.example.com",
+        ]
+        (tmp_path / ".env").write_text("\n".join([*lines, "VAULTS__PARTNER__ENABLED=false"]))
+        for wins in (True, False):
+            Settings.settings_clear_cache()
+            with monkeypatch.context() as patch:
+                patch.setenv(f"{group}{here.upper()}", "from-the-environment" if wins else "")  # empty: not set
+                settings = get_settings()
+            own = {"VAULT_": settings.vault, "CONJUR_": settings.conjur}.get(group) or settings.vaults["partner"]
+            assert settings.vault.timeout == 7
+            assert [getattr(own, each) is not None for each in (here, there)] == [wins, not wins]
+
+
+def test_a_token_of_the_shell_does_no_harm_to_another_method(tmp_path: Path) -> None:
+    """Whoever uses Vault's own tools has one in the environment."""
+    (tmp_path / ".env").write_text("VAULT_ENABLED=true\nVAULT_AUTH_METHOD=approle\nVAULT_ROLE_ID_FILE=role-id\n")
+    assert get_settings().vault.role_id_file == Path("role-id")
 
 
 @pytest.mark.parametrize("text", ["VAULT_TIMEOUT=7\r\nLOG_LEVEL=debug\r\n", "\ufeffVAULT_TIMEOUT=7\nLOG_LEVEL=DEBUG\n"])
