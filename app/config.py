@@ -81,7 +81,7 @@ class VaultSettings(Unpicklable, TokenFromFile):
     kv_version: Literal["1", "2", "auto"] = "2"
     fail_fast: bool = False
     refresh_interval: Seconds = 300.0
-    max_staleness: Seconds = 86400.0
+    max_staleness: Seconds = Field(86400.0, validate_default=True)
     access_mode: Annotated[Literal["read_only", "write_only", "read_and_write"], LowerCase] = "read_only"
     write_prefix: VaultPath = "python-production-blueprint/api-keys"
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
@@ -117,7 +117,8 @@ class VaultSettings(Unpicklable, TokenFromFile):
     def _bound_is_longer_than_the_interval(cls, value: float, info: ValidationInfo) -> float:
         interval = info.data.get("refresh_interval", 0.0)
         if 0 < value < 2 * interval:
-            raise ValueError(f"must be 0 or at least twice VAULT_REFRESH_INTERVAL, which is {interval:g}")
+            text = f"is {value:g}, but must be 0 or at least twice VAULT_REFRESH_INTERVAL, which is {interval:g}"
+            raise ValueError(f"{text}: set one of the two")
         return value
 
     @property

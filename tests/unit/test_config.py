@@ -59,6 +59,16 @@ def test_an_unsupported_method_is_a_value_error_that_lists_the_supported_ones(mo
     assert all(f"'{method}'" in problem for method in NEEDED)
 
 
+@pytest.mark.parametrize("bound", [{}, {"VAULT_MAX_STALENESS": "86400"}])
+def test_a_bound_that_no_refresh_can_keep_is_refused(monkeypatch: pytest.MonkeyPatch, bound: dict[str, str]) -> None:
+    """Also if it is the default: whoever refreshes rarely must say how old secrets may become."""
+    (problem,) = problems(monkeypatch, VAULT_REFRESH_INTERVAL="90000", **bound)
+    assert problem.startswith("VAULT_MAX_STALENESS: is 86400, but must be 0 or at least twice VAULT_REFRESH_INTERVAL")
+    assert "which is 90000" in problem
+    monkeypatch.setenv("VAULT_MAX_STALENESS", "180000")
+    assert get_settings().vault.max_staleness == 180000
+
+
 @pytest.mark.parametrize("method", NEEDED)
 def test_a_method_without_its_credentials_is_refused(method: str) -> None:
     """What a method needs is asked for at the start, not at the first login."""
