@@ -20,16 +20,21 @@ _told: set[Path] = set()
 
 def warn_if_others_may_read(variable: str, file: Path) -> None:
     """Warn that a credential file is readable by others; to be called whenever it is read, since it may be replaced."""
+    if file not in _told and (mode := exposed_mode(file)):
+        _told.add(file)
+        log.warning("credential_file_exposed", variable=variable, file=str(file), mode=mode, remedy=f"chmod 600 {file}")
+
+
+def exposed_mode(file: Path) -> str | None:
+    """Return the mode of a file that others may read, such as `0644`; None if they may not, or there is no file."""
     try:
         found = file.stat()
     except OSError:
-        return  # whoever reads it says what is wrong
+        return None  # whoever reads it says what is wrong
     by_group = bool(found.st_mode & stat.S_IRGRP) and found.st_uid == os.geteuid()
-    if (not by_group and not found.st_mode & stat.S_IROTH) or file in _told or _is_mounted(file):
-        return
-    _told.add(file)
-    mode = f"{stat.S_IMODE(found.st_mode):04o}"
-    log.warning("credential_file_exposed", variable=variable, file=str(file), mode=mode, remedy=f"chmod 600 {file}")
+    if (not by_group and not found.st_mode & stat.S_IROTH) or _is_mounted(file):
+        return None
+    return f"{stat.S_IMODE(found.st_mode):04o}"
 
 
 def _is_mounted(file: Path) -> bool:

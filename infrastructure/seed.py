@@ -6,7 +6,6 @@ policy. It can be repeated: what is there stays, unless `--reset` asks for new v
 
 import argparse
 import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,8 @@ def seed_dotenv() -> str:
     """Give a fresh clone its `.env`."""
     if Path(".env").exists():
         return "settings: .env is there"
-    shutil.copyfile(".env.example", ".env")
-    return "settings: .env made from .env.example"
+    write_private(Path(".env"), Path(".env.example").read_text(encoding="utf-8"))  # credentials may be put into it
+    return "settings: .env made from .env.example (mode 0600)"
 
 
 def _still_works(client: hvac.Client) -> bool:

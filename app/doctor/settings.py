@@ -2,16 +2,20 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from dotenv import dotenv_values
 
 from app.config import TWICE, Settings, VaultSettings, other_names
 from app.config_conjur import CONJUR, ConjurSettings
+from app.credential_files import exposed_mode
 from app.doctor.findings import Finding, ok, warning
 from app.errors import BadSettings
 
 USED = {"token": ("token",), "approle": ("role_id", "secret_id"), "cert": (), "kubernetes": ("jwt",), "jwt": ("jwt",)}
+SECRET = re.compile(r"SECRET_.+|(VAULT_|VAULTS__.+?__)(TOKEN|SECRET_ID|JWT)|CONJUR_AUTHN_API_KEY")
 ALIKE = 0.9  # of 1: how similar a name must be to be taken for a slip of the pen
 
 
@@ -37,6 +41,10 @@ def good_settings(settings: Settings) -> Iterator[Finding]:
             if getattr(own, name) is not None and getattr(own, other) is not None:
                 one, two = f"{prefix}{name.upper()}", f"{prefix}{other.upper()}"
                 yield warning(f"it is ignored, since {two} is set too", f"Unset {one} or {two}.", one)
+        for field in (*_credentials(own).values(), "authn_token_file", "authn_jwt_file", "client_key"):
+            yield from _exposed(getattr(own, field, None), f"{prefix}{field.upper()}")
+    if any(_is_secret(name, value) for name, value in file.items()):
+        yield from _exposed(Path(".env"), "")
     groups = {"VAULT_": VaultSettings.model_fields, "CONJUR_": ConjurSettings.model_fields}
     known = {f"{prefix}{name.upper()}" for prefix, fields in groups.items() for name in fields} | {"VAULT_ADDR"}
     for name in sorted(given):
@@ -56,6 +64,18 @@ def _credentials(own: VaultSettings | ConjurSettings) -> dict[str, str]:
     """Return what the auth method takes, each with the other name for a file that holds it."""
     used = USED[own.auth_method] if isinstance(own, VaultSettings) else ("authn_api_key",)
     return {name: TWICE[name] for name in used}
+
+
+def _exposed(file: Path | None, variable: str) -> Iterator[Finding]:
+    """Warn of a file with a credential that others may read, as the service does."""
+    if file is not None and (mode := exposed_mode(file)):
+        subject = f"{variable}={file}" if variable else str(file)
+        yield warning(f"others may read the credential in it: its mode is {mode}", f"`chmod 600 {file}`.", subject)
+
+
+def _is_secret(name: str, value: str | None) -> bool:
+    """Tell whether a variable holds a credential or a secret, not a reference to one."""
+    return bool(SECRET.fullmatch(name)) and "{vault://" not in (value or "")
 
 
 def _environment_wins(name: str, value: str | None, environment: Mapping[str, str | None]) -> bool:

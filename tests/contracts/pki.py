@@ -33,6 +33,7 @@ class Authority:
         files = self._directory / f"{name}.pem", self._directory / f"{name}-key.pem"
         files[0].write_bytes(pem_of(self._sign(subject, key, lifetime=lifetime, address=address)))
         files[1].write_bytes(private_pem_of(key))
+        files[1].chmod(0o600)
         return files
 
     def _sign(

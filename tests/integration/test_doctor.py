@@ -335,6 +335,7 @@ def test_two_names_for_one_credential_are_pointed_out(world: World, diagnose: Di
     """In one place the file counts; otherwise the environment does, by whatever name, and nothing is ignored in it."""
     settings = world.good()
     secret_id = {"VAULT_SECRET_ID_FILE": world.file(settings.pop("secret_id"), "secret-id")}
+    secret_id["VAULT_SECRET_ID_FILE"].chmod(0o600)
     (world.directory / ".env").write_text("VAULT_ROLE_ID_FILE=nowhere\nVAULT_JWT_FILE=nowhere\n")
     report = diagnose({**environment(settings), **secret_id, "VAULT_SECRET_ID": "canary", "VAULT_JWT": "not-used"})
     (said,) = report.of("warning")
@@ -342,6 +343,33 @@ def test_two_names_for_one_credential_are_pointed_out(world: World, diagnose: Di
     assert "it is ignored, since VAULT_SECRET_ID_FILE is set too" in said["text"]
     assert "the environment wins over .env for VAULT_JWT_FILE, VAULT_ROLE_ID_FILE" in report.findings[0]["text"]
     assert report.code == 0
+
+
+def test_credentials_that_others_may_read_are_pointed_out(world: World, diagnose: Diagnose) -> None:
+    """A file that the method uses, and `.env` if it holds a credential; neither once only its owner may read it."""
+    settings = world.good()
+    secret_id = world.file(settings.pop("secret_id"), "secret-id")
+    dotenv = world.file(f"VAULT_ROLE_ID={settings.pop('role_id')}\n", ".env")
+    for file in (secret_id, dotenv):
+        file.chmod(0o644)
+    variables = {**environment(settings), "VAULT_SECRET_ID_FILE": secret_id}
+    report = diagnose(variables)
+    assert [each["subject"] for each in report.of("warning")] == [f"VAULT_SECRET_ID_FILE={secret_id}"]
+    assert f"its mode is 0644 → `chmod 600 {secret_id}`." in report.warnings("settings")
+    assert report.code == 0
+    secret_id.chmod(0o600)
+    for line, held in (
+        ("SECRET_REGION=canary", True),
+        ("VAULTS__PARTNER__TOKEN=canary\nVAULTS__PARTNER__ENABLED=false\nVAULTS__PARTNER__URL=http://x", True),
+        (f"SECRET_REGION={{vault://vault/{world.path}/api_key}}", False),
+    ):
+        dotenv.write_text(f"{dotenv.read_text().splitlines()[0]}\n{line}\n")
+        said = diagnose(variables).of("warning")
+        assert [(each["subject"], each["remedy"]) for each in said] == [(".env", "`chmod 600 .env`.")] * held
+    dotenv.write_text(f"{dotenv.read_text()}VAULT_JWT=canary\n")
+    assert len(diagnose(variables).of("warning")) == 1
+    dotenv.chmod(0o600)
+    assert diagnose(variables).of("warning") == []
 
 
 # --- what is good for one use only ---

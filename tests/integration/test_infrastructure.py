@@ -95,8 +95,8 @@ def test_vault_up_and_seed_do_what_an_operator_does(clone: Clone) -> None:
     assert role["token_no_default_policy"]
     assert 0 < role["token_ttl"] <= role["token_max_ttl"] <= 3600
     assert role["secret_id_ttl"] > 0
-    for file in ("role-id", "secret-id"):
-        assert stat.S_IMODE((clone.directory / ".dev" / file).stat().st_mode) == 0o600
+    for file in (".dev/role-id", ".dev/secret-id", ".env"):
+        assert stat.S_IMODE((clone.directory / file).stat().st_mode) == 0o600
     assert (clone.directory / ".env").read_text() == (ROOT / ".env.example").read_text()
     assert (clone.directory / ".dev/vault-audit.log").stat().st_size > 0
     assert not list(clone.home.glob(".vault*"))
