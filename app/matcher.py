@@ -14,14 +14,15 @@ import re
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from urllib.parse import quote, quote_plus
 
 Span = tuple[int, int]  # from the first byte to behind the last one
 
 SHORTEST = 6  # characters; anything shorter would be met everywhere by chance
 _FAR = 40  # bytes that are looked at on either side of an ellipsis
-_ELLIPSIS = re.compile(rb"\.\.\.|\xe2\x80\xa6")
+_ELLIPSIS = re.compile(rb"\.\.\.+|\xe2\x80\xa6")
+_MOST = 100  # of them in a text; more would be a way to keep us busy
 _NEVER_ENCODED = re.compile(r"[A-Za-z0-9_.~-]+")  # in a URL
 _NEVER_ESCAPED = re.compile(r"[ !#-&(-\[\]-~]+")  # in JSON or by `repr`: no quotes, no backslash, ASCII
 _BACKSLASH = re.compile(rb"\\")
@@ -80,7 +81,7 @@ class Matcher:
 
     def _abbreviated(self, text: bytes) -> Iterator[Span]:
         """Find `beginning...end`, as `reprlib` (so asyncio) and pydantic shorten a long string."""
-        for ellipsis in _ELLIPSIS.finditer(text):
+        for ellipsis in islice(_ELLIPSIS.finditer(text), _MOST):
             left, right = ellipsis.span()
             for start in range(max(left - _FAR, 0), left - SHORTEST + 1):
                 if self._forwards.has(text[start:left]):

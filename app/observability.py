@@ -12,10 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BlueprintError
 from app.logging_config import get_logger
+from app.redaction import redact
 from app.routes.problems import problem
 
 Observer = Callable[[str, str | None, int, float], None]  # method, template of the path, status, seconds
 
+LONGEST_PATH = 2048  # characters
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 log = get_logger(__name__)
@@ -51,7 +53,7 @@ class ObserveRequests:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        path = scope.get("raw_path", b"").decode("ascii", "replace")  # still percent-encoded: one line, always
+        path = _shown(scope.get("raw_path", b"").decode("ascii", "replace"))  # still percent-encoded: one line, always
         start = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
@@ -70,6 +72,11 @@ class ObserveRequests:
                     status=status,
                     duration_ms=round(seconds * 1000, 2),
                 )
+
+
+def _shown(path: str) -> str:
+    """Return what to log of a path: a stranger may send a very long one. Half a secret would not be known as one."""
+    return path if len(path) <= LONGEST_PATH else redact(path[: 2 * LONGEST_PATH])[:LONGEST_PATH] + "..."
 
 
 class PlainStartFailure:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from app import NAME
 from app.config import Settings
 from app.main import create_app
+from app.redaction import hold
 from app.signing_keys import TOKEN_LIFETIME
 from tests.support import SECRETS
 
@@ -243,3 +244,14 @@ def test_one_access_event_a_request(capsys: pytest.CaptureFixture[str]) -> None:
     assert (event["method"], event["path"], event["status"]) == ("GET", "/nowhere%0Afake", 404)
     assert event["duration_ms"] >= 0
     assert "canary" not in json.dumps(event)
+
+
+def test_a_long_path_is_cut_and_shows_no_half_of_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a stranger sends neither fills the log nor keeps the service busy."""
+    hold("test", ["canary-" * 9])
+    with TestClient(service(**SECRETS)) as client:
+        client.get("/" + "x" * 2000 + "canary-" * 9 + "y" * 9000)
+    (event,) = [line for line in events(capsys) if line["event"] == "request_finished"]
+    assert event["path"].startswith("/" + "x" * 2000 + "***yyy")
+    assert event["path"].endswith("y...")
+    assert len(event["path"]) < 2100

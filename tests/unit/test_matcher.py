@@ -111,6 +111,12 @@ def test_what_pydantic_has_shortened_is_found() -> None:
     assert any(LONG.endswith(piece.decode()) and len(piece) > 12 for piece in found)
 
 
+def test_dots_beside_an_ellipsis_belong_to_it() -> None:
+    """The string may have ended with one, or the sentence."""
+    assert shown({LONG}, f"{LONG[:12]}....") == {LONG[:12].encode()}
+    assert shown({LONG}, f"......{LONG[-12:]}") == {LONG[-12:].encode()}
+
+
 def test_an_ellipsis_alone_hides_nothing() -> None:
     """Neither prose nor a piece of fewer characters than are searched for."""
     assert shown({LONG}, "waiting... for k3y-X... and ...w9Tz … nothing") == set()
