@@ -1,5 +1,6 @@
 """What does a caller see when something is wrong? One form for every error: RFC 9457 `application/problem+json`."""
 
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -35,9 +36,13 @@ class Problem(BaseModel):
     errors: list[InvalidField] | None = Field(None, description="With 422: every field that is wrong.")
 
 
-def problem(status: int, detail: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Return a problem response. The detail is masked like a log line: whoever raised it may have been careless."""
-    shown = None if detail is None else redact(detail)
+def problem(status: int, detail: object = None, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """Return a problem response. The detail is masked like a log line: whoever raised it may have been careless.
+
+    FastAPI takes anything for the detail of an `HTTPException`; RFC 9457 takes a text: anything else becomes JSON.
+    """
+    text = detail if detail is None or isinstance(detail, str) else json.dumps(detail, default=str, ensure_ascii=False)
+    shown = None if text is None else redact(text)
     body = Problem(title=HTTPStatus(status).phrase, status=status, detail=shown, **more)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Any
 
 import jwt
 import pytest
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.testclient import TestClient
 from httpx2 import Headers, Response
 from pydantic import BaseModel
@@ -228,6 +229,29 @@ def test_an_ill_formed_request_id_is_replaced(client: TestClient, sent: str) -> 
     """What a stranger sends goes into the logs and back into a header."""
     answer = client.get("/health/live", headers=Headers({"X-Request-ID": sent}, encoding="utf-8"))
     assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [
+        ({"a": ["x", f"of {SECRETS['api_key']}"]}, '{"a": ["x", "of ***"]}'),
+        ([1, None, "ü"], '[1, null, "ü"]'),
+        ({"when": date(2026, 11, 21)}, '{"when": "2026-11-21"}'),
+        (7, "7"),
+    ],
+)
+def test_a_detail_that_is_no_text_becomes_one(detail: object, text: str) -> None:
+    """FastAPI allows any; as JSON, and masked like any other."""
+    app = service(**SECRETS)
+
+    @app.get("/detail")
+    async def raise_it() -> None:
+        raise HTTPException(400, detail=detail)
+
+    with TestClient(app) as client:
+        answer = client.get("/detail")
+    assert_problem(answer, 400)
+    assert answer.json()["detail"] == text
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
