@@ -67,7 +67,8 @@ def _refuse_insecure(value: Any, validate: Validate, info: ValidationInfo) -> An
     """Validate settings; in production what is insecure in them is reported together with what else is wrong."""
     if not _is_production(info):
         return validate(value)
-    problems = list(_problems(info.field_name or "", value, info.data.get("allow_insecure", ())))
+    ca = "CONJUR_CERT_FILE" if info.field_name == "conjur" else "VAULT_CACERT"
+    problems = list(_problems(info.field_name or "", value, info.data.get("allow_insecure", ()), ca))
     try:
         validated = validate(value)
     except ValidationError as error:
@@ -96,21 +97,19 @@ def _is_production(info: ValidationInfo) -> bool:
     return info.data.get("environment") == "production"
 
 
-def _problems(name: str, value: Any, allowed: tuple[str, ...], *location: str) -> Iterator[InitErrorDetails]:
+def _problems(name: str, value: Any, allowed: tuple[str, ...], ca: str, *location: str) -> Iterator[InitErrorDetails]:
     match value:
         case BaseModel() | Mapping():
             for inner, each in dict(value).items():
-                yield from _problems(inner, each, allowed, *location, inner)
+                yield from _problems(inner, each, allowed, ca, *location, inner)
         case SecretStr():
-            yield from _problems(name, value.get_secret_value(), allowed, *location)
+            yield from _problems(name, value.get_secret_value(), allowed, ca, *location)
         case str() if name.endswith("url") and "http" not in allowed and _is_in_the_clear(value):
             yield _problem(f"sends secrets in the clear, {_REFUSED}: use https://, or ALLOW_INSECURE=http", *location)
         case str() if name == "token" and "dev-token" not in allowed and value.strip() == DEV_TOKEN:
             yield _problem(f"{DEV_TOKEN_REFUSED}: {ANOTHER_WAY}", *location)
         case str() if name == "skip_verify" and value.lower() not in {"0", "f", "false"}:
-            yield _problem(
-                "certificates are always verified: remove it, and name a private CA in VAULT_CACERT", *location
-            )
+            yield _problem(f"certificates are always verified: remove it, and name a private CA in {ca}", *location)
 
 
 def _is_in_the_clear(url: str) -> bool:

@@ -72,6 +72,14 @@ def test_who_insists_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem.startswith("VAULT_SKIP_VERIFY: certificates are always verified")
 
 
+def test_conjurs_private_ca_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told not to switch verification off is told what to set instead."""
+    found = problems(monkeypatch, CONJUR_SKIP_VERIFY="true")
+    assert [each.split(":")[0] for each in found] == ["CONJUR_SKIP_VERIFY"]
+    assert "CONJUR_CERT_FILE" in found[0]
+    assert "VAULT_CACERT" not in found[0]
+
+
 def test_a_misspelt_allowance_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """And says what there is."""
     found = problems(monkeypatch, ALLOW_INSECURE="htpp", VAULT_URL="http://vault.example.com")
