@@ -38,11 +38,12 @@ SHAPES = (
     re.compile(rb"(?:Basic|Bearer) ([\w.~+/=-]{16,})"),  # in an Authorization header
     re.compile(rb"://[^/\s:@\"'\\]*:([^\s/\"'\\]+)@"),  # the password in a URL
 )
+# Not `key` and `keys`, which are the names of secrets in our own lines.
 _NAMES = (
-    "password|passwd|passphrase|passcode|pwd|secret|secrets|secret_id|secret_key|private_key|signing_key|unseal_key|"
-    "encryption_key|access_key|api_?key|token|authorization|cookies?|jwt|credentials?"
+    "password|passwd|passphrase|passcode|pass|pwd|pin|otp|secret|secret_id|token|jwt|credential|auth|authorization|"
+    "bearer|cookie|dsn|api_?key|(?:secret|private|signing|unseal|encryption|access|ssh)_key"
 )
-_CALLED_A_SECRET = re.compile(rf"(?:.*_)?(?:{_NAMES})")
+_CALLED_A_SECRET = re.compile(rf"(?:.*_)?(?:{_NAMES})s?")
 
 _lock = threading.Lock()
 _held: dict[Hashable, tuple[frozenset[str], frozenset[str]]] = {}
@@ -151,6 +152,8 @@ def _masked(name: object, value: Any) -> Any:
         case dict():
             return {inner: _masked(inner, each) for inner, each in value.items()}
         case (bytes(header), bytes(_)):  # as servers and HTTP clients keep headers
+            return header, _masked(header, value[1])
+        case (str(header), str(_)) if isinstance(value, tuple):  # or so; a list of two texts is one of names
             return header, _masked(header, value[1])
         case list():
             return [_masked(None, each) for each in value]

@@ -176,6 +176,8 @@ def test_what_only_resembles_a_credential_stays(harmless: str) -> None:
         "password", "db_password", "PASSWD", "secret", "client_secret", "clientSecret", "token", "access_token",
         "X-Vault-Token", "apiKey", "api_key", "x-api-key", "Authorization", "proxy-authorization", "cookie",
         "Set-Cookie", "secret_id", "jwt", "jwt_secret", "private_key", "credentials", "passphrase",
+        "tokens", "passwords", "api_keys", "auth", "http_auth", "bearer", "pass", "db_pass", "dsn", "ssh_key", "pin",
+        "otp",
     ],
 )  # fmt: skip
 def test_what_is_called_a_secret_is_masked(name: str) -> None:
@@ -184,6 +186,7 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
         name: "unheld",
         "headers": {name: ["unheld"]},
         "scope": [(name.encode(), b"unheld"), (b"host", b"x")],
+        "pairs": [(name, "unheld"), ("host", "x")],
         "number": [{name: 123456}],
     }
     shown = mask_named(None, "", event)
@@ -195,8 +198,8 @@ def test_what_is_called_a_secret_is_masked(name: str) -> None:
 OURS: dict[str, Any] = {
     "token_type": "service", "names": ["api_key", "jwt_secret"], "keys": ["api_key", "jwt_secret"], "ttl": 1200.0,
     "method": "approle", "key": "x", "secret_path": "app", "token_file": "/run/token", "secrets_age": 3.0,
-    "password": None, "token": False, "api_keys": 3, "broken": ["api_key: missing"], "source": "vault",
-    "remedy": "chmod 600 .dev/secret-id", "pair": ("token", "b"), "object": "signing keys",
+    "password": None, "token": False, "broken": ["api_key: missing"], "source": "vault",
+    "remedy": "chmod 600 .dev/secret-id", "pair": ["token", "b"], "object": "signing keys",
 }  # fmt: skip
 
 
