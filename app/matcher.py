@@ -1,4 +1,4 @@
-"""Where does a text show one of many strings, in whatever spelling? Found without looking for each of them.
+"""Where does a text show one of many strings, in the usual spellings? Found without looking for each of them.
 
 Each spelling is entered under two of its windows of four bytes, one byte apart. A text is read as numbers of four
 bytes, once from its first and once from its third byte: all its windows at even positions. Wherever a spelling begins,
@@ -9,6 +9,7 @@ Backslashes are left out on both sides: JSON within JSON within `repr` only has 
 """
 
 import base64
+import html
 import json
 import re
 import sys
@@ -25,6 +26,16 @@ _ELLIPSIS = re.compile(rb"\.\.\.+|\xe2\x80\xa6")
 _MOST = 100  # of them in a text; more would be a way to keep us busy
 _NEVER_ENCODED = re.compile(r"[A-Za-z0-9_.~-]+")  # in a URL
 _NEVER_ESCAPED = re.compile(r"[ !#-&(-\[\]-~]+")  # in JSON or by `repr`: no quotes, no backslash, ASCII
+_MARKUP = re.compile(r"[&<>\"']")
+_IN_HTML = {ord(each): f"\\u{ord(each):04x}" for each in "&<>"}  # as JSON has them that may stand in a page
+_KEPT = (
+    "/",
+    "",
+    "!#$%&'()*+,/:;=?@[]~",
+    "!$%&'()*+,/:;=@[]^|~",
+)  # in a URL, by urllib, requests, browsers
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+_UNICODE = re.compile(r"(\\u)([0-9a-f]{4})")
 _BACKSLASH = re.compile(rb"\\")
 
 
@@ -108,17 +119,33 @@ class _Beginnings:
 
 
 def _escaped(string: str) -> set[bytes]:
-    """Return the string as it is, percent-encoded, and escaped as in JSON and in `repr`; all without backslashes."""
+    """Return the string as it is, percent-encoded, and escaped as in JSON, Python or HTML; all without backslashes."""
     spellings = {string}
     if not _NEVER_ENCODED.fullmatch(string):
         for data in {encoded(string), json.dumps(string)[1:-1].encode()}:
-            spellings |= {quote(data), quote(data, safe=""), quote_plus(data)}
+            spellings |= {quote(data, safe=safe) for safe in _KEPT} | {quote_plus(data)}
+        spellings |= {_PERCENT.sub(_lower, spelling) for spelling in spellings if "%" in spelling}
     if not _NEVER_ESCAPED.fullmatch(string):
         for each in (string, repr(string)[1:-1]):
             spellings |= {json.dumps(each)[1:-1], json.dumps(each, ensure_ascii=False)[1:-1]}
-        spellings.add(repr(encoded(string))[2:-1])
+        spellings |= {repr(encoded(string))[2:-1], ascii(string)[1:-1]}
+    if _MARKUP.search(string):
+        marked = html.escape(string)
+        spellings |= {marked, html.escape(string, quote=False)}
+        spellings.add(marked.replace("&#x27;", "&#39;").replace("&quot;", "&#34;"))
+        for each in (json.dumps(string)[1:-1], json.dumps(string, ensure_ascii=False)[1:-1]):
+            spellings |= {each.translate(_IN_HTML), each.translate(_IN_HTML | {ord("'"): r"\u0027"})}
+    spellings |= {_UNICODE.sub(_upper, spelling) for spelling in spellings if r"\u" in spelling}
     bare = {encoded(spelling).replace(b"\\", b"") for spelling in spellings}
     return {spelling for spelling in bare if len(spelling) >= SHORTEST}
+
+
+def _lower(match: re.Match[str]) -> str:
+    return match[0].lower()
+
+
+def _upper(match: re.Match[str]) -> str:
+    return match[1] + match[2].upper()
 
 
 def _in_base64(string: str) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """The matcher: whatever is held is found, in whatever spelling, and nothing else."""
 
 import base64
+import html
 import json
 import re
 import reprlib
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.matcher import SHORTEST, Matcher, encoded
 
-ODD = 'pa"ss\\wörd/%+\n\t\u2028ünd @ mehr'  # everything that some spelling writes in another way
+ODD = 'pa"ss\\wörd/%+\n\t\u2028ünd @ mehr&<x!'  # everything that some spelling writes in another way
 TEXTS = st.text(max_size=60)
 STRINGS = st.text(min_size=SHORTEST, max_size=40).filter(lambda text: len(text.replace("\\", "")) >= SHORTEST)
 
@@ -56,6 +57,15 @@ def test_nothing_else_is_found(strings: set[str], text: str) -> None:
         pytest.param(quote, id="percent-encoded path"),
         pytest.param(lambda text: quote(text, safe=""), id="percent-encoded"),
         pytest.param(quote_plus, id="percent-encoded form"),
+        pytest.param(lambda text: quote(text, safe="!#$%&'()*+,/:;=?@[]~"), id="percent-encoded by requests"),
+        pytest.param(lambda text: quote(text, safe="!$%&'()*+,/:;=@[]^|~"), id="percent-encoded by browsers"),
+        pytest.param(lambda text: re.sub("%..", lambda each: each[0].lower(), quote(text)), id="lower-case"),
+        pytest.param(html.escape, id="HTML"),
+        pytest.param(lambda text: html.escape(text, quote=False), id="HTML with quotes"),
+        pytest.param(lambda text: html.escape(text).replace("x27;", "39;").replace("quot;", "#34;"), id="markup"),
+        pytest.param(ascii, id="ascii"),
+        pytest.param(lambda text: json.dumps(text).replace("fc", "FC").replace("f6", "F6"), id="JSON, upper-case"),
+        pytest.param(lambda text: json.dumps(text).replace("&", r"\u0026").replace("<", r"\u003c"), id="JSON for HTML"),
         pytest.param(json.dumps, id="JSON"),
         pytest.param(lambda text: json.dumps(text, ensure_ascii=False), id="JSON beyond ASCII"),
         pytest.param(repr, id="repr"),
