@@ -45,6 +45,8 @@ _NAMES = (
 )
 _CALLED_A_SECRET = re.compile(rf"(?:.*_)?(?:{_NAMES})s?")
 
+_PASSWORD = re.compile(r"\b(?i:password|pwd) *= *['\"{]?([^\s'\"{};&]+)")  # in a DSN, or the query of a URL
+
 _lock = threading.Lock()
 _held: dict[Hashable, tuple[frozenset[str], frozenset[str]]] = {}
 _matcher = Matcher(())
@@ -65,7 +67,7 @@ def hold(owner: Hashable, values: object) -> None:
 
 
 def strings_in(value: object) -> Iterator[str]:
-    """Yield the strings in a value: nested ones, also in text that is JSON, lines, and the password of a URL."""
+    """Yield the strings in a value: nested ones, also in text that is JSON, lines, and passwords in URLs and DSNs."""
     match value:
         case str():
             yield (text := value.strip())
@@ -75,8 +77,12 @@ def strings_in(value: object) -> Iterator[str]:
                     yield from strings_in(json.loads(text))
             if "://" in text:
                 with suppress(ValueError):  # not a URL after all
-                    password = urlsplit(text).password or ""
+                    url = urlsplit(text)
+                    alone = url.username if url.scheme.startswith("http") else None  # a token; a database's is a user
+                    password = (alone if url.password is None else url.password) or ""
                     yield from (password, unquote(password))
+            for password in _PASSWORD.findall(text):
+                yield from (password, unquote(password))
         case Mapping():
             yield from (string for each in value.values() for string in strings_in(each))
         case list() | tuple():

@@ -73,6 +73,12 @@ def test_strings_are_found_inside_other_values() -> None:
         "nested": {"list": ["in-a-list", 7, None, True]},
         "text": '{"private_key": "in-json-text", "url": "https://u:p%40ssword@h/"}\n',
         "url": "postgresql://app:in%2Fa%2Furl@db.example.com/app",
+        "token": "https://token-as-user@git.example.com/x",
+        "user": "https://only-a-user:some-password@git.example.com/x",
+        "database's user": "postgresql://a-database-user@db.example.com/x",
+        "DSN": "host=db user=app password='in-a-libpq-dsn' dbname=app",
+        "ODBC": "Server=db;Uid=app;PWD={in-an-odbc-dsn};Database=app",
+        "query": "postgresql:///app?user=x&password=in%2Da-query&sslmode=require",
         "lines": "-----BEGIN KEY-----\n  first-line\n  second-line\n",
         "not json": "{not json",
         "not a URL": "http://[half",
@@ -80,6 +86,8 @@ def test_strings_are_found_inside_other_values() -> None:
     found = set(strings_in(value))
     assert {"in-a-list", "in-json-text", "p%40ssword", "p@ssword", "in%2Fa%2Furl", "in/a/url"} <= found
     assert {"first-line", "second-line"} <= found
+    assert {"token-as-user", "in-a-libpq-dsn", "in-an-odbc-dsn", "in%2Da-query", "in-a-query"} <= found
+    assert not {"only-a-user", "a-database-user"} & found
     assert value["text"].strip() in found  # type: ignore[attr-defined]
     assert "text" not in found
 
