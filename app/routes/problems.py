@@ -43,8 +43,13 @@ def problem(status: int, detail: object = None, headers: dict[str, str] | None =
     """
     text = detail if detail is None or isinstance(detail, str) else json.dumps(detail, default=str, ensure_ascii=False)
     shown = None if text is None else redact(text)
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=shown, **more)
+    body = Problem(title=_phrase(status), status=status, detail=shown, **more)
     return JSONResponse(body.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def _phrase(status: int) -> str:
+    """Return what the status is called; one that a handler has made up has no name."""
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unnamed status"
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -63,7 +68,7 @@ def install_problems(app: FastAPI) -> None:
 
 async def _http_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    detail = None if error.detail == HTTPStatus(error.status_code).phrase else error.detail
+    detail = None if error.detail in ("", _phrase(error.status_code)) else error.detail
     headers = dict(error.headers or {})
     route = getattr(request.scope.get("route"), "path", "")
     if "Allow" in headers and (methods := request.app.openapi()["paths"].get(route)):

@@ -254,6 +254,18 @@ def test_a_detail_that_is_no_text_becomes_one(detail: object, text: str) -> None
     assert answer.json()["detail"] == text
 
 
+def test_a_status_without_a_name_stays_what_it_is() -> None:
+    """A handler may make one up."""
+    app = service(**SECRETS)
+
+    @app.get("/made-up")
+    async def raise_it() -> None:
+        raise HTTPException(499)
+
+    with TestClient(app) as client:
+        assert "detail" not in assert_problem(client.get("/made-up"), 499)
+
+
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """Return the log lines written so far."""
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
