@@ -214,7 +214,7 @@ def test_a_refresh_can_be_asked_for(vault: Vault, path: str, tmp_path: Path) -> 
         assert "version 2 was deleted" in refused["faults"]["vault"]
         assert refused["ages"]["vault"] > 0, "the last round did not confirm anything"
     vault.write(path, secrets(3))
-    with Service(tmp_path, {**settings, "ENVIRONMENT": "production"}) as service:
+    with Service(tmp_path, {**settings, "ENVIRONMENT": "production", "ALLOW_INSECURE": "http"}) as service:
         assert service.post("/status/refresh").status_code == 401
         assert service.post("/status/refresh", headers={"X-API-Key": secrets(3)["api_key"]}).status_code == 200
 

@@ -222,7 +222,7 @@ def test_outside_development_the_browser_asks_for_the_key(
     vault: Vault, path: str, tmp_path: Path, opened: Open, browser: Browser
 ) -> None:
     """The API key as the password of anybody; the page then follows with it."""
-    variables = settings(vault, path) | {"ENVIRONMENT": "production", "STATUS_PAGE": "true"}
+    variables = settings(vault, path) | {"ENVIRONMENT": "production", "ALLOW_INSECURE": "http", "STATUS_PAGE": "true"}
     person = {"username": "me", "password": SECRETS["api_key"]}
     with Service(tmp_path, variables) as service:
         stranger = browser.new_page()
