@@ -9,8 +9,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -239,14 +238,13 @@ class ApiKeys:
         """Answer a request that was carried out before as it was answered then."""
         if made.tag != tag:
             raise IdempotencyKeyReused(made.name)
-        if not self._is_stored(made):
+        key = self._shelf.reveal(made.name)
+        if digest_of(key) != made.digest:
             raise ApiKeyExists(made.name, "the key that this request made has been replaced", "Take the present one.")
-        return self._shelf.reveal(made.name)
+        return key
 
-    @contextmanager
-    def _one_change_of(self, name: str) -> Iterator[None]:
-        with self._changing[hash(name) % LOCKS]:
-            yield
+    def _one_change_of(self, name: str) -> threading.Lock:
+        return self._changing[hash(name) % LOCKS]
 
 
 def _tag(operation: str, idempotency_key: str, name: str, *request: object) -> str:

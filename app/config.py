@@ -241,9 +241,14 @@ class Settings(BaseSettings):
     vaults: Annotated[dict[VaultName, NamedVaultSettings], RefuseInsecure] = Field(default_factory=dict)
     secrets: dict[str, Annotated[SecretStr, AfterValidator(_resolvable)]] = Field(default_factory=dict)
 
+    @property
+    def every_vault(self) -> dict[str, VaultSettings]:
+        """The settings of each Vault, by its name in references."""
+        return {MAIN_VAULT: self.vault, **self.vaults}
+
     def of(self, vault: str) -> VaultSettings:
         """Return the settings of the Vault of this name; raise `BadSettings` if there is none."""
-        known = {MAIN_VAULT: self.vault, **self.vaults}
+        known = self.every_vault
         if vault not in known:
             variable = f"VAULTS__{vault.upper().replace('-', '_')}__URL"
             raise BadSettings([f"{variable}: there is no Vault named {vault}; there is: {', '.join(known)}"])

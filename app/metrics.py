@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from app import NAME, VERSION
 from app.app_secrets import AppSecrets
-from app.config import MAIN_VAULT, Settings
+from app.config import Settings
 from app.config_conjur import CONJUR
 from app.journal import Event, Outcome, journal
 from app.observability import ObserveRequests
@@ -109,8 +109,7 @@ class Metrics:
         for keeper in self._refresher.keepers:
             for counter in (self._rotations, self._refused, self._failures):
                 counter.labels(keeper.source)
-        vaults = {MAIN_VAULT: self._settings.vault, **self._settings.vaults}
-        renewing = [name for name, vault in vaults.items() if vault.enabled]
+        renewing = [name for name, vault in self._settings.every_vault.items() if vault.enabled]
         logging_in = [*renewing, CONJUR] if self._settings.conjur.enabled else renewing
         with_outcome = (
             (self._logins, logging_in),

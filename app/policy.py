@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from app.config import MAIN_VAULT, Settings, VaultSettings
 from app.errors import BlueprintError
-from app.references import references_in
+from app.resolution import references_to
 
 Grants = dict[str, tuple[str, ...]]
 
@@ -64,8 +64,7 @@ def _seen_from_home(below: str, grants: Grants) -> Grants:
 def _reads(settings: Settings, vault: str, own: VaultSettings) -> Grants:
     if own.access_mode == "write_only":
         return {}
-    texts = (value.get_secret_value() for value in settings.secrets.values())
-    referred = [each.resource for text in texts for each in references_in(text) if each.name == vault]
+    referred = [each.resource for references in references_to(settings, vault).values() for each in references]
     paths = dict.fromkeys([*own.secret_path, *referred])
     return {api_path: ("read",) for path in paths for api_path in _data_paths(own, path)}
 

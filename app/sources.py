@@ -28,7 +28,7 @@ def refresher_of(
 
 
 def _keepers(settings: Settings, store: SecretStore) -> Iterator[Keeper]:
-    for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
+    for name, vault in settings.every_vault.items():
         if vault.enabled:
             load = partial(read_vault, settings, name)
             often, bound, awaited = vault.refresh_interval, vault.max_staleness, name == MAIN_VAULT
@@ -48,6 +48,6 @@ def _index_keepers(settings: Settings, api_keys: ApiKeys | None) -> Iterable[Kee
 
 
 def _token_ticks(settings: Settings) -> Iterator[Callable[[], float]]:
-    for name, vault in {MAIN_VAULT: settings.vault, **settings.vaults}.items():
+    for name, vault in settings.every_vault.items():
         if vault.enabled:
             yield TokenKeeper(partial(get_session, vault, name)).tick

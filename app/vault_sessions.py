@@ -46,7 +46,7 @@ def get_conjur_session(settings: Settings) -> ConjurSession:
 
 def held_sessions(settings: Settings) -> dict[str, VaultSession | ConjurSession]:
     """Return the sessions that there are, by the names of their Vaults; makes none."""
-    vaults = {MAIN_VAULT: settings.vault, **settings.vaults}
+    vaults = settings.every_vault
     held = {name: _sessions[vault] for name, vault in vaults.items() if vault in _sessions}
     conjur = _conjur_sessions.get((settings.conjur, settings.vault))
     return {**held, CONJUR: conjur} if conjur else {**held}

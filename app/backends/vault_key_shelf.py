@@ -76,7 +76,7 @@ class VaultKeyShelf:
             self._verify(path, key)
         except VaultError as error:
             if self._is_as_before(path, mark, error):
-                self._take_back(record.name, [record], error)
+                self._take_back(record, error)
             raise
 
     def settle(self, record: KeyRecord, former: Iterable[KeyRecord], gone: Iterable[KeyRecord]) -> None:
@@ -172,12 +172,12 @@ class VaultKeyShelf:
 
     def _undo(self, record: KeyRecord, error: VaultError) -> None:
         """Leave nothing behind; if that fails too, say in `error` what is left."""
-        self._take_back(record.name, [record], error, key_too=True)
+        self._take_back(record, error, key_too=True)
 
-    def _take_back(self, name: str, records: Iterable[KeyRecord], error: VaultError, *, key_too: bool = False) -> None:
+    def _take_back(self, record: KeyRecord, error: VaultError, *, key_too: bool = False) -> None:
+        name = record.name
         try:
-            for record in records:
-                self._forget(record)
+            self._forget(record)
             if key_too:
                 self._writer.delete_metadata(self._path(name))
         except VaultError as another:

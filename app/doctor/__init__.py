@@ -88,9 +88,10 @@ def is_well(found: Sequence[Finding]) -> bool:
 
 
 def _chains(settings: Settings, login: bool | None, clock: Callable[[], float]) -> list[Chain]:  # noqa: FBT001
-    vaults = {MAIN_VAULT: settings.vault, **settings.vaults}
     chains: list[Chain] = [
-        VaultChain(settings, name, login=login, clock=clock) for name, vault in vaults.items() if vault.enabled
+        VaultChain(settings, name, login=login, clock=clock)
+        for name, vault in settings.every_vault.items()
+        if vault.enabled
     ]
     if settings.conjur.enabled:
         chains.append(ConjurChain(settings, login=login, clock=clock))
