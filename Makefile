@@ -1,21 +1,42 @@
 # Everything a person needs is a target here; each but `seed` brings up what it needs by itself.
 
-PORT          ?= 8000
-VAULT_PORT    ?= 8200
+# the ports: what make is told, else what .env says since it was told last
+PORT          ?= $(or $(shell test -f .env && sed -n 's/^PORT=\([0-9]*\)$$/\1/p' .env 2> /dev/null),8000)
+VAULT_PORT    ?= $(or $(shell test -f .env && sed -n 's,^VAULT_URL=http://127\.0\.0\.1:\([0-9]*\)$$,\1,p' .env 2> /dev/null),8200)
 VAULT_RUNTIME ?= auto
-CONJUR_PORT   ?= 8280
+CONJUR_PORT   ?= 8280 # extra: conjur
 PYTHON        ?= python3
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV     = $(or $(shell command -v uv),$(wildcard $(BIN)/uv))
+# for uvicorn, wherever it is started: the seconds that requests get to end, and how many connections there may be
+LIMITS := --timeout-graceful-shutdown 4 --limit-concurrency 512
 # the dev Vault is always on this machine: a VAULT_ADDR of the shell's is not meant
 VAULT := http://127.0.0.1:$(VAULT_PORT)
+APP := http://127.0.0.1:$(PORT)
+# Python keeps what it compiled, whatever the shell says: the tests start hundreds of processes
+PYTEST := VAULT_TOKEN=junk-from-the-shell PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PARALLEL := -q --numprocesses auto --dist loadgroup --override-ini console_output_style=classic
+
+DOCS = printf '  docs     %s/docs\n' $(APP) && # extra: api_docs
+STATUS = printf '  status   %s/status\n' $(APP) && # extra: status
+SEED_AND_TELL = $(MAKE) --no-print-directory seed && \
+  printf '\n  app      %s\n  health   %s/health/ready\n' $(APP) $(APP) && \
+  $(DOCS) \
+  $(STATUS) \
+  printf '  Vault    $(VAULT)/ui (token dev-token-12345)\n\n'
+SERVE := VAULT_URL=$(VAULT) $(BIN)/uvicorn app.main:app --host 127.0.0.1 --port $(PORT) --no-access-log --no-server-header $(LIMITS)
 
 .DEFAULT_GOAL := help
+# from the environment to a handler: what to read to understand the whole
+PATH_TO_READ := $(addprefix app/,main.py app_secrets.py config.py vault.py $(addprefix core/store/,secret_store.py \
+  source_refresher.py refresh.py rotating.py) $(addprefix core/vault/,session.py login.py kv.py auth_methods/protocol.py \
+  auth_methods/approle.py) core/web/dependencies.py)
+
 .DELETE_ON_ERROR:
-.PHONY: help setup run doctor vault-up vault-down seed conjur-up conjur-down test check format drill bench lock clean rename
+.PHONY: help hooks image setup run dev secret upgrade path vault-up vault-down seed test test-fast test-all check format drill bench lock clean rename slim update
 
 ##@ Start
 help: ## list the targets
@@ -26,13 +47,19 @@ setup: $(STAMP) ## make the virtual environment .venv from the hash-pinned requi
 	@echo 'setup: $(VENV) is ready'
 
 run: vault-up ## serve the app, with a dev Vault that is started and seeded
-	@$(MAKE) --no-print-directory seed
-	@printf '\n  app      http://127.0.0.1:%s\n  docs     http://127.0.0.1:%s/docs\n  status   http://127.0.0.1:%s/status\n  health   http://127.0.0.1:%s/health/ready\n' $(PORT) $(PORT) $(PORT) $(PORT)
-	@printf '  Vault    $(VAULT)/ui (token dev-token-12345)\n\n'
-	@VAULT_URL=$(VAULT) $(BIN)/uvicorn app.main:app --host 127.0.0.1 --port $(PORT) --no-access-log --no-server-header
+	@$(SEED_AND_TELL)
+	@$(SERVE)
 
-doctor: $(STAMP) ## say what is wrong between the settings and the secrets, and what mends it
+dev: vault-up ## the same, and start again when a file in app/ changes
+	@$(SEED_AND_TELL)
+	@echo 'each change in app/ starts a new process, which logs in again: a wrapped secret id is good for one login'
+	@$(SERVE) --reload --reload-dir app
+
+# extra: doctor
+.PHONY: doctor
+doctor: $(STAMP) ## say what is wrong between the settings and the secrets, and what fixes it
 	@$(BIN)/python -m app doctor $(ARGS)
+# /extra
 
 ##@ Dev Vault
 vault-up: $(STAMP) ## start the dev Vault, in Docker or embedded
@@ -42,29 +69,54 @@ vault-down: $(STAMP) ## stop it; what is in it is gone
 	@$(BIN)/python -m infrastructure.dev_vault down
 
 seed: $(STAMP) ## put secret, policy and AppRole into it (RESET=1: new values)
-	@$(BIN)/python -m infrastructure.seed --url $(VAULT) $(if $(RESET),--reset)
+	@$(BIN)/python -m infrastructure.seed --url $(VAULT) --port $(PORT) $(if $(RESET),--reset)
 
+secret: $(STAMP) ## set one secret in it: make secret KEY=stripe_key; asks for the value, or reads standard input
+	@$(BIN)/python -m infrastructure.secret --url $(VAULT) '$(KEY)'
+
+# extra: conjur
 ##@ Dev Conjur
+.PHONY: conjur-up conjur-down
 conjur-up: $(STAMP) ## start a real Conjur in Docker, and say how to test against it
 	@$(BIN)/python -m infrastructure.dev_conjur up --port $(CONJUR_PORT)
 
 conjur-down: $(STAMP) ## stop it; what is in it is gone
 	@$(BIN)/python -m infrastructure.dev_conjur down
+# /extra
 
 ##@ Quality
-test: $(STAMP) ## run all tests, with the servers that they need (ARGS='-k login': some of them)
-	@$(BIN)/python -m coverage erase
-	@VAULT_TOKEN=junk-from-the-shell $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
+test: $(STAMP) ## run all tests but the slow ones, with the servers that they need (ARGS='-k login': some of them)
+	@$(PYTEST) $(if $(ARGS),$(ARGS),$(PARALLEL) -m 'not slow')
 
-check: $(STAMP) ## check format, lint, types and layers, and that no file holds a credential
+test-fast: $(STAMP) ## run the tests that need no server, in seconds
+	@$(PYTEST) -q -m 'not server and not slow' $(ARGS)
+
+test-all: $(STAMP) ## run all tests, and measure which branches they reach
+	@$(BIN)/python -m coverage erase
+	@$(PYTEST) $(PARALLEL) -m 'not alone' --cov --cov-report= --cov-fail-under=0
+	@$(PYTEST) -q -m alone --cov --cov-append $(or $(ARGS),--cov-report=term:skip-covered)
+
+check: $(STAMP) ## check format, lint, types, layers, dead code, dependencies, and that no file holds a credential
 	@$(BIN)/ruff format --quiet --check . || { echo 'format: run `make format`'; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
-	@$(BIN)/python -m pytest -q tests/test_no_secrets.py > $(VENV)/secrets.log || { cat $(VENV)/secrets.log; exit 1; }
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/python -m infrastructure.manifests
+	@$(BIN)/deptry . > $(VENV)/deptry.log 2>&1 || { cat $(VENV)/deptry.log; exit 1; }
+	@$(BIN)/vulture > $(VENV)/vulture.log || [ $$? = 3 ] || { cat $(VENV)/vulture.log; exit 1; }
+	@# where an extra is gone, what core has for it is not dead
+	@grep -q ^without .blueprint.toml || ! grep -E '^app/(core|extras)/' $(VENV)/vulture.log
+	@$(BIN)/python -m pytest -q tests/core/test_no_secrets.py > $(VENV)/secrets.log || { cat $(VENV)/secrets.log; exit 1; }
 
-format: $(STAMP) ## format the code and mend what can be mended by itself
+hooks: $(STAMP) ## let git refuse a commit that holds a credential, or that ruff complains of
+	@$(BIN)/prek install --quiet && echo 'hooks: git runs .pre-commit-config.yaml before each commit'
+
+format: $(STAMP) ## format the code and fix what can be fixed by itself
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+image: $(STAMP) ## build the image, look for secrets in it, and try it as production runs it (Docker or podman)
+	@$(BIN)/python -m infrastructure.image $(ARGS)
 
 drill: $(STAMP) ## walk the service through every fault of Vault, under load (about four minutes)
 	@$(BIN)/python -m infrastructure.drill $(ARGS)
@@ -73,21 +125,34 @@ bench: $(STAMP) ## measure what the design promises about speed
 	@$(BIN)/python -m benchmarks.speed && $(BIN)/python -m benchmarks.redaction
 
 ##@ House keeping
-lock: $(STAMP) ## renew the hash-pinned requirements from pyproject.toml
+upgrade: ## take the newest versions of all packages, and pin them with their hashes
+	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
+
+path: ## print the files to read first, with their lines
+	@wc -l $(PATH_TO_READ)
+
+lock: $(STAMP) ## pin what pyproject.toml asks for, with hashes; what is pinned already stays
 	@test -n '$(UV)' || { echo 'error: `make lock` needs uv'; exit 1; }
 	@cd requirements && for set in runtime 'tracing --extra tracing' 'dev --group ../pyproject.toml:dev --extra tracing' \
 	  'uv --group ../pyproject.toml:uv'; do set -- $$set; name=$$1; shift; \
 	  source=../pyproject.toml; [ $$name = uv ] && source=; \
-	  $(abspath $(UV)) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  $(abspath $(UV)) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	    --custom-compile-command 'make lock' --output-file $$name.txt $$source "$$@"; done
 
 clean: ## remove what was made here: the environment, caches and the dev servers' files
-	@if [ -x $(BIN)/python ]; then for server in vault conjur; do $(BIN)/python -m infrastructure.dev_$$server down; done; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_vault down; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_conjur down; fi # extra: conjur
 	@rm -rf $(VENV) .dev .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find $(wildcard app infrastructure tests benchmarks) -name __pycache__ -prune -exec rm -rf {} +
 
 rename: $(STAMP) ## make the clone your own project: make rename NAME=my-service
 	@$(BIN)/python -m infrastructure.rename '$(NAME)'
+
+update: $(STAMP) ## take in what the template has learned since: make update (TEMPLATE=where it is, the first time)
+	@$(BIN)/python -m infrastructure.update '$(TEMPLATE)'
+
+slim: $(STAMP) ## remove extras that you do not need: make slim WITHOUT="conjur doctor"
+	@$(BIN)/python -m infrastructure.slim $(WITHOUT)
 
 # uv where it is or can be had, plain pip otherwise; both check the hashes
 $(STAMP): requirements/dev.txt requirements/uv.txt

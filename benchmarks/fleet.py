@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from app.app_secrets import AppSecrets
-from app.backends.protocol import Secret
-from app.errors import VaultUnreachable
-from app.refresh import Keeper
-from app.secret_store import SecretStore
+from app.core.errors import VaultUnreachable
+from app.core.store.secret_store import SecretStore
+from app.core.store.source import Secret
+from app.core.store.source_refresher import SourceRefresher
+from tests.declared import DeclaredForTests
 
 INSTANCES, INTERVAL = 1000, 300.0
 HOUR = 3600.0
@@ -31,8 +31,8 @@ class Instance:
     def __init__(self, fleet: "Fleet") -> None:
         self._fleet = fleet
         self._logged_in = False
-        store = SecretStore(AppSecrets, sources=["vault"])
-        self.keeper = Keeper(
+        store = SecretStore(DeclaredForTests, sources=["vault"])
+        self.keeper = SourceRefresher(
             "vault", self._load, store, interval=INTERVAL, clock=lambda: fleet.now, jitter=fleet.random.uniform
         )
 

@@ -7,7 +7,7 @@ import time
 import timeit
 from typing import Any
 
-from app.redaction import MASK, hold, mask_named, mask_shown, redact
+from app.core.logs.redaction import MASK, mask_from_now_on, mask_named, mask_shown, redact
 
 SIZE, HELD = 1024, 1000
 RANDOM = [secrets.token_urlsafe(24) for _ in range(HELD)]
@@ -23,7 +23,7 @@ def event_with(detail: str) -> dict[str, Any]:
         "path": "/api/v1/orders",
         "status": 200,
         "duration_ms": 12.34,
-        "logger": "app.observability",
+        "logger": "app.core.web.requests",
         "level": "info",
         "timestamp": "2026-11-21T08:35:41.204871Z",
         "detail": detail,
@@ -49,7 +49,7 @@ def main() -> None:
     """Measure lines that show nothing, a secret, or half of one."""
     for what, held in {"random": RANDOM, "that begin alike": ALIKE}.items():
         start = time.perf_counter()
-        hold("benchmark", held)
+        mask_from_now_on("benchmark", held)
         built = (time.perf_counter() - start) * 1000
         cases = {"": "", ", one shown": held[7], ", one abbreviated": f"{held[7][:12]}...{held[7][-13:]}"}
         for case, detail in cases.items():

@@ -22,15 +22,17 @@ import hvac
 import requests
 import structlog
 
-from app.app_secrets import AppSecrets
-from app.backends.vault_kv import VaultKV
-from app.config import Settings, VaultSettings
-from app.refresh import Keeper, Refresher
-from app.secret_store import SecretStore
-from app.vault import close_sessions, get_session, read_paths, read_vault
+from app.core.settings.vault import VaultSettings
+from app.core.store.refresh import Refresher
+from app.core.store.secret_store import SecretStore
+from app.core.store.source_refresher import SourceRefresher
+from app.core.vault.kv import VaultKV
+from app.core.vault.source import VaultSource
+from app.vault import close_sessions, get_session, read_paths
 from infrastructure.dev_vault import EmbeddedVault, start_embedded
 from infrastructure.faulty_proxy import Fault, FaultyProxy
-from infrastructure.processes import ROOT, free_port, until
+from infrastructure.processes import LIMITS, ROOT, free_port, until
+from tests.declared import DeclaredForTests
 
 TOKEN = "root-of-the-benchmark"
 VALUES = {"database_url": "postgresql://db/app", "api_key": "k" * 32, "jwt_secret": "s" * 48}
@@ -109,8 +111,8 @@ def many_paths(vault: EmbeddedVault) -> None:
 
 async def longest_gap(settings: VaultSettings, duration: float) -> float:
     """Refresh all the time, and return the longest time (ms) for which the event loop did nothing else."""
-    store = SecretStore(AppSecrets, sources=["vault"])
-    keeper = Keeper("vault", partial(read_vault, Settings.model_validate({"vault": settings})), store, interval=0.05)
+    store = SecretStore(DeclaredForTests, sources=["vault"])
+    keeper = SourceRefresher("vault", VaultSource(settings).load, store, interval=0.05)
     longest = 0.0
     async with Refresher(store, [keeper]).running(fail_fast=False):
         end = time.perf_counter() + duration
@@ -150,7 +152,7 @@ def start_up(vault: EmbeddedVault) -> None:
 
         def started(module: str) -> None:
             port = free_port()
-            command = [sys.executable, "-m", "uvicorn", module, "--port", str(port), "--no-access-log"]
+            command = [sys.executable, "-m", "uvicorn", module, "--port", str(port), "--no-access-log", *LIMITS]
             environment = {**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", **variables}
             with subprocess.Popen(command, env=environment, cwd=directory, stderr=subprocess.DEVNULL) as process:
                 until(partial(_answers, f"http://127.0.0.1:{port}/health/live"), "the service")

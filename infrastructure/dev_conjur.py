@@ -26,7 +26,7 @@ USAGE = """\
 
 
 class DevConjurError(Exception):
-    """Something that a person has to mend; the message is one line."""
+    """Something that a person has to fix; the message is one line."""
 
 
 def up(port: int) -> str:
@@ -84,7 +84,8 @@ def _is_ours(url: str) -> bool:
     if not API_KEY_FILE.exists() or not _is_up(url):
         return False
     key = API_KEY_FILE.read_text()
-    return bool(requests.post(f"{url}/authn/{ACCOUNT}/admin/authenticate", data=key, timeout=5).ok)
+    headers = {"Content-Type": "application/octet-stream"}
+    return requests.post(f"{url}/authn/{ACCOUNT}/admin/authenticate", data=key, headers=headers, timeout=5).ok
 
 
 def main() -> None:

@@ -26,10 +26,11 @@ STATE = Path(".dev")
 STATE_FILE = STATE / "vault.json"
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.vault.yml")
 START_DEADLINE = 30.0  # seconds
+MARK = "cubbyhole/clone"  # whose dev Vault it is
 
 
 class DevVaultError(Exception):
-    """Something that a person has to mend; the message is one line."""
+    """Something that a person has to fix; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN, mor
         )
     vault = EmbeddedVault(process, f"http://127.0.0.1:{port}", directory)
     deadline = time.monotonic() + START_DEADLINE
-    while not is_up(vault.url):
+    while not (is_up(vault.url) and has_kv(vault.url, root_token)):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             process.wait()
@@ -90,6 +91,15 @@ def is_up(url: str) -> bool:
     """Tell whether an initialised, unsealed Vault answers at `url`."""
     try:
         return bool(requests.get(f"{url}/v1/sys/health", timeout=2).status_code == requests.codes.ok)
+    except requests.RequestException:
+        return False
+
+
+def has_kv(url: str, root_token: str) -> bool:
+    """Tell whether the KV engine is ready: it becomes version 2 after the start, and refuses requests meanwhile."""
+    headers = {"X-Vault-Token": root_token}
+    try:
+        return bool(requests.get(f"{url}/v1/secret/config", headers=headers, timeout=2).ok)
     except requests.RequestException:
         return False
 
@@ -107,6 +117,12 @@ def up(port: int, runtime: str) -> str:
     """Bring the dev Vault up, unless it is; return a line that says what there is now."""
     url = f"http://127.0.0.1:{port}"
     if is_up(url) and accepts_root_token(url):
+        owner = owner_of(url)
+        if owner not in {"", here()}:
+            remedy = (
+                f"`make vault-up VAULT_PORT={port + 1}` starts one of this clone, `make vault-down` there stops that"
+            )
+            raise DevVaultError(f"the dev Vault on port {port} belongs to the clone in {owner}: {remedy}")
         return f"dev Vault: running already at {url}"
     if is_taken(port):
         raise DevVaultError(f"port {port} is taken by something else: stop it, or choose another with VAULT_PORT=…")
@@ -116,10 +132,31 @@ def up(port: int, runtime: str) -> str:
     if runtime == "docker":
         _compose_up(port)
         _wait_until_up(url)
+        _mark(url)
         return f"dev Vault: started in Docker at {url}"
     vault = start_embedded(port, STATE)
     _remember(runtime=runtime, port=port, pid=vault.process.pid)
+    _mark(url)
     return f"dev Vault: started at {url} (embedded, pid {vault.process.pid}, logs in {STATE}/)"
+
+
+def here() -> str:
+    """Return what tells this clone from others on this machine."""
+    return str(Path.cwd().resolve())
+
+
+def owner_of(url: str) -> str:
+    """Return the directory of the clone that started this dev Vault; empty if it is not known.
+
+    It stands where only the root token sees it: in its cubbyhole.
+    """
+    answer = requests.get(f"{url}/v1/{MARK}", headers={"X-Vault-Token": ROOT_TOKEN}, timeout=2)
+    return str(answer.json()["data"]["directory"]) if answer.ok else ""
+
+
+def _mark(url: str) -> None:
+    headers = {"X-Vault-Token": ROOT_TOKEN}
+    requests.post(f"{url}/v1/{MARK}", headers=headers, json={"directory": here()}, timeout=2).raise_for_status()
 
 
 def down() -> str:

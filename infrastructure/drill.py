@@ -26,6 +26,7 @@ import requests
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 from infrastructure.processes import DEADLINE, Service, until
 from infrastructure.raft import Cluster
+from infrastructure.seed import fresh_secrets
 
 INTERVAL, TIMEOUT = 2.0, 1.0  # seconds: the service's refresh interval and VAULT_TIMEOUT
 TOKEN_TTL, TOKEN_MAX_TTL = 6, 10  # seconds
@@ -50,7 +51,9 @@ SEEN = {
     "bodies cut": "no connection",
     "time jumps": "token_obtained",
     "leader": "another leads",
+    "lagging": "none taken back",
 }
+ROTATIONS = 20  # while standbys lag
 HOLD = 2 * INTERVAL  # how long a fault lasts
 SHORT = ("KV rotation", "rotation to a broken value", "token revoked", "Vault sealed", "no answer at all")
 POLICY = """
@@ -75,6 +78,14 @@ class Row:
     def is_bad(self) -> bool:
         """Whether a promise was broken."""
         return bool(self.failed) or not self.seen or self.healed is None or self.healed > HEALS_WITHIN
+
+
+class Served(Service):
+    """The service as it runs in production."""
+
+    def command(self, _app: str, port: int) -> list[str]:
+        """Return what starts it; one that was suspended then answers what has arrived before it closes connections."""
+        return [sys.executable, "-m", "app", "serve", "--port", str(port)]
 
 
 class Load:
@@ -164,7 +175,7 @@ class Drill:
             "VAULT_MAX_STALENESS": "60",
             "LOG_LEVEL": "DEBUG",
         }
-        self.service = stack.enter_context(Service(directory, self.variables))
+        self.service = stack.enter_context(Served(directory, self.variables))
         self.load = Load(self.service, [self.values[-1]])
 
     def _prepare(self) -> None:
@@ -191,6 +202,7 @@ class Drill:
         n = self.version + 1
         self.values += [f"drill-api-key-{n}-{os.urandom(8).hex()}", f"drill-jwt-secret-{n}-{os.urandom(32).hex()}"]
         values = {
+            **fresh_secrets(),
             "database_url": f"postgresql://app:{self.values[-1]}@db/app",
             "jwt_secret": self.values[-1],
             "api_key": self.values[-2],
@@ -310,10 +322,10 @@ class Drill:
     def restarts_during_an_outage(self) -> Iterator[Row]:
         """Start a second instance while Vault is down, with `VAULT_FAIL_FAST` false and true."""
         self.proxy.fault = lambda _method, _path: Fault(reset=True)
-        strict = Service(self.directory, {**self.variables, "VAULT_FAIL_FAST": "true"})
+        strict = Served(self.directory, {**self.variables, "VAULT_FAIL_FAST": "true"})
         code = strict.process.wait(DEADLINE)
         yield Row("restart in an outage, fail fast", 0, int(code == 0), 0.0, f"did not start: exit code {code}")
-        with Service(self.directory, self.variables) as lenient:
+        with Served(self.directory, self.variables) as lenient:
             alive = lenient.get("/health/live").ok
             said = lenient.get("/health/ready").json()["detail"]
             self.proxy.fault = lambda _method, _path: None
@@ -333,6 +345,29 @@ def kill_the_leader(drill: Drill) -> Row:
         drill.marks = "another leads"
 
     return drill.go_through("leader of three killed (kill -9)", kill, drill.cluster.start)
+
+
+def lagging_standbys(drill: Drill) -> Row:
+    """Send each request to the next of three nodes, which lag behind their leader, while secrets are rotated."""
+    nodes = itertools.cycle(node.url.removeprefix("http://") for node in drill.cluster.nodes)
+
+    def turn(_method: str, _path: str) -> Fault | None:
+        drill.proxy.target = next(nodes)
+        return None
+
+    def go_round() -> None:
+        drill.proxy.fault = turn
+        for _ in range(ROTATIONS):
+            drill.rotate()
+            drill.service.post("/status/refresh")
+        taken = [event for event in drill.service.events if event["event"] == "vault_secrets_rotated"]
+        if not any(event["new"] < event["old"] for event in taken):
+            drill.marks = f"{ROTATIONS} rotations, none taken back"
+
+    def settle() -> None:
+        drill.proxy.fault = lambda _method, _path: None
+
+    return drill.go_through("reads on a lagging standby", go_round, settle)
 
 
 def walk(*, short: bool = False) -> list[Row]:
@@ -362,6 +397,7 @@ def walk(*, short: bool = False) -> list[Row]:
             drill = Drill(Path(directory), stack, nodes=3)
             with drill.load.running():
                 note(kill_the_leader(drill))
+                note(lagging_standbys(drill))
             drill.service.stop()
             note(leaks(drill))
     return rows

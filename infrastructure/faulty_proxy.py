@@ -7,9 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+# without a word a 429 is no limit: so says an OpenBao that has not caught up
+SILENT = b'{"errors": []}'
+LIMITED = b'{"errors": ["request path \\"secret/data/app\\": rate limit quota exceeded"]}'
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Fault:
 
     status: int | None = None  # answer this instead of asking Vault
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None  # of such an answer (200 without a status); None: as Vault would say it
     delay: float = 0.0  # seconds before the answer
     hang: bool = False  # never answer
     reset: bool = False  # break the connection instead of answering
@@ -35,6 +41,7 @@ class FaultyProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = urlsplit(target).netloc
         self.fault = fault
+        self.dropped: set[str] = set()  # headers, in lower case, that are not passed on, in either direction
         self.closing = threading.Event()
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
@@ -84,21 +91,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(body)
         if fault.hang or fault.reset or fault.unanswered:
             self._break()
-        elif fault.status is not None:
-            self._answer(fault.status, fault.headers, b'{"errors": []}', cut=fault.cut)
+        elif fault.status is not None or fault.body is not None:
+            told = LIMITED if fault.status == HTTPStatus.TOO_MANY_REQUESTS else SILENT
+            self._answer(fault.status or 200, fault.headers, told if fault.body is None else fault.body, cut=fault.cut)
         else:
             self._answer(*self._forward(body), cut=fault.cut)
 
     def _forward(self, body: bytes) -> tuple[int, tuple[tuple[str, str], ...], bytes]:
         upstream = http.client.HTTPConnection(self.server.target, timeout=60)
         try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            dropped = {"connection", *self.server.dropped}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
             upstream.request(self.command, self.path, body, headers)
             answer = upstream.getresponse()
             kept = tuple(
                 (name, value)
                 for name, value in answer.getheaders()
-                if name.lower() not in {"transfer-encoding", "content-length", "connection"}
+                if name.lower() not in {"transfer-encoding", "content-length", *dropped}
             )
             return answer.status, kept, answer.read()
         except OSError:

@@ -5,26 +5,41 @@ policy. It can be repeated: what is there stays, unless `--reset` asks for new v
 """
 
 import argparse
+import os
+import re
 import secrets
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import hvac
 import hvac.exceptions
 import requests
+from pydantic import AliasChoices, BaseModel
 
-from app.config import VaultSettings
+from app.app_secrets import SEED, AppSecrets
+from app.config import Settings
+from app.core.errors import BadSettings
+from app.core.settings import dotenv
+from app.core.settings.types import server_address
+from app.core.settings.vault import VaultSettings
+from app.core.store.declaration import broken_secrets
 from infrastructure.dev_vault import ROOT_TOKEN, STATE, DevVaultError, fail, is_up, write_private
 
 POLICIES = Path(__file__).with_name("policies")
 MOUNT_POINT: str = VaultSettings.model_fields["mount_point"].default
 SECRET_PATH: str = VaultSettings.model_fields["secret_path"].default[0]
 ROLE = SECRET_PATH  # the role and its policy carry the name of the secret
+DOTENV = Path(dotenv.DOTENV)
+DEFAULT_PORT: int = Settings.model_fields["port"].default
 ROLE_ID_FILE, SECRET_ID_FILE = STATE / "role-id", STATE / "secret-id"
 
 
-def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False) -> list[str]:
-    """Bring the Vault at `url` to the state that the service needs; return lines that say what was done."""
+def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False, port: int | None = None) -> list[str]:
+    """Bring the Vault at `url` to the state that the service needs; return lines that say what was done.
+
+    `port` is where the service will listen, if that is known.
+    """
     if not is_up(url):
         raise DevVaultError(f"no unsealed Vault answers at {url}: run `make vault-up` first")
     client = hvac.Client(url=url, token=root_token, timeout=10)
@@ -34,7 +49,7 @@ def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False) -> list
             seed_secret(client, reset=reset),
             seed_role(client),
             seed_credentials(client),
-            seed_dotenv(),
+            seed_dotenv(url, port),
         ]
     except hvac.exceptions.Forbidden:
         raise DevVaultError(f"the Vault at {url} does not accept the dev root token: is it a dev Vault?") from None
@@ -55,11 +70,7 @@ def seed_engine(client: hvac.Client) -> str:
 
 def seed_secret(client: hvac.Client, *, reset: bool = False) -> str:
     """Write the declared secrets; keep what is there, other keys included, unless `reset`."""
-    fresh = {
-        "database_url": "postgresql://app:change-me@localhost:5432/app",
-        "api_key": secrets.token_urlsafe(32),
-        "jwt_secret": secrets.token_urlsafe(48),
-    }
+    fresh = fresh_secrets()
     kv = client.secrets.kv.v2
     try:
         answer: Any = kv.read_secret_version(SECRET_PATH, mount_point=MOUNT_POINT, raise_on_deleted_version=False)
@@ -69,8 +80,35 @@ def seed_secret(client: hvac.Client, *, reset: bool = False) -> str:
     wanted = {**held, **fresh} if reset else {**fresh, **held}
     if wanted == held:
         return f"secret: {MOUNT_POINT}/{SECRET_PATH} is there (version {version})"
+    check(AppSecrets, wanted, kept=() if reset else held)
     kv.create_or_update_secret(SECRET_PATH, wanted, cas=version, mount_point=MOUNT_POINT)
     return f"secret: {MOUNT_POINT}/{SECRET_PATH} written (version {version + 1}: {', '.join(sorted(wanted))})"
+
+
+def fresh_secrets() -> dict[str, Any]:
+    """Return a value for each secret that the service needs."""
+    return {**made_up(AppSecrets), **SEED}
+
+
+def made_up(declared: type[BaseModel]) -> dict[str, Any]:
+    """Return a random text for each required secret, also for those of nested models, by the keys in Vault."""
+    made: dict[str, Any] = {}
+    for name, field in declared.model_fields.items():
+        alias = field.validation_alias
+        first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+        if field.is_required():
+            kind: Any = field.annotation
+            is_nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+            made[first if isinstance(first, str) else name] = made_up(kind) if is_nested else secrets.token_hex(32)
+    return made
+
+
+def check(declared: type[BaseModel], values: Mapping[str, Any], kept: Container[str] = ()) -> None:
+    """Raise `DevVaultError` if values are not as declared; those `kept` are somebody else's."""
+    problems = {name: problem for name, problem in broken_secrets(declared, values).items() if name not in kept}
+    if problems:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise DevVaultError(f"no value can be made up ({listed}): give one in SEED, in app/app_secrets.py")
 
 
 def seed_role(client: hvac.Client) -> str:
@@ -100,12 +138,28 @@ def seed_credentials(client: hvac.Client) -> str:
     return f"login: role id and secret id written to {ROLE_ID_FILE} and {SECRET_ID_FILE} (mode 0600)"
 
 
-def seed_dotenv() -> str:
-    """Give a fresh clone its `.env`."""
-    if Path(".env").exists():
+def seed_dotenv(url: str, port: int | None = None) -> str:
+    """Give a fresh clone its `.env`, and have it name the servers that run: `make` is not all that reads it.
+
+    What names another Vault is somebody's choice, and stays.
+    """
+    there = os.path.lexists(DOTENV)
+    try:
+        before = dotenv.dotenv_text() if there else Path(".env.example").read_text(encoding="utf-8")
+    except BadSettings as error:
+        raise DevVaultError("; ".join(error.problems)) from None
+    named = re.search(r"^VAULT_URL=(.*)$", before, re.MULTILINE)
+    if named is None or not re.fullmatch(r"http://(127\.0\.0\.1|localhost):\d+/?", named[1].strip()):
+        return "settings: .env names another Vault, or none, and stays as it is"
+    after = before.replace(named[0], f"VAULT_URL={url}")
+    if port is not None:
+        after, found = re.subn(r"^PORT=.*$", f"PORT={port}", after, flags=re.MULTILINE)
+        if not found and port != DEFAULT_PORT:
+            after = re.sub(r"^#PORT=.*$", f"PORT={port}", after, count=1, flags=re.MULTILINE)
+    if there and after == before:
         return "settings: .env is there"
-    write_private(Path(".env"), Path(".env.example").read_text(encoding="utf-8"))  # credentials may be put into it
-    return "settings: .env made from .env.example (mode 0600)"
+    write_private(DOTENV, after)  # credentials may be put into it
+    return "settings: .env names the servers' ports" if there else "settings: .env made from .env.example (mode 0600)"
 
 
 def _still_works(client: hvac.Client) -> bool:
@@ -118,15 +172,23 @@ def _still_works(client: hvac.Client) -> bool:
     return isinstance(found, dict)  # for one that it does not know, Vault answers 204 without a body
 
 
+def _address(text: str) -> str:
+    try:
+        return server_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description="Put into the dev Vault what the service needs.")
-    parser.add_argument("--url", default="http://127.0.0.1:8200")
+    parser.add_argument("--url", default="http://127.0.0.1:8200", type=_address)
     parser.add_argument("--token", default=ROOT_TOKEN, help="a token that may do everything; default: the dev token")
+    parser.add_argument("--port", type=int, help="where the service will listen; goes into .env")
     parser.add_argument("--reset", action="store_true", help="new values for the secrets that are there")
     arguments = parser.parse_args()
     try:
-        print("\n".join(seed(arguments.url, arguments.token, reset=arguments.reset)))
+        print("\n".join(seed(arguments.url, arguments.token, reset=arguments.reset, port=arguments.port)))
     except DevVaultError as error:
         fail(str(error))
     except requests.RequestException as error:

@@ -1,1 +1,1 @@
-"""The tests. `unit` needs nothing, `contracts` and `integration` talk to a real server; see `conftest.py`."""
+"""The tests, by owner. Those in a folder `integration` talk to a real server; see `conftest.py`."""

@@ -1,8 +1,8 @@
 """What every test may ask for.
 
-`vault` is a real server: by default the embedded one, started once on a free port; the same tests run a second time on
-HashiCorp's image where a Docker engine answers. `VAULT_TEST_URL` and `VAULT_TEST_TOKEN` point the suite at a server
-that is running already, instead of the embedded one.
+`vault` is a real server: by default the embedded one, started once a process on a free port; the same tests run a
+second time on HashiCorp's image where a Docker engine answers (`tests/servers.py`). `VAULT_TEST_URL` and
+`VAULT_TEST_TOKEN` point the suite at a server that is running already, instead of the embedded one.
 """
 
 import os
@@ -13,22 +13,31 @@ from functools import cache
 from pathlib import Path
 
 import hvac.exceptions
+import hypothesis
 import pytest
 
-from app import redaction
 from app.config import Settings
-from app.journal import journal
-from app.matcher import Matcher
+from app.core.logs import redaction
+from app.core.logs.event_log import journal
+from app.core.logs.secret_search import Matcher
 from app.vault import close_sessions
 from infrastructure.dev_vault import start_embedded
-from tests.conjur.fixtures import conjur, conjur_servers
-from tests.support import Vault, docker_answers, free_port
+from tests.extras.conjur.fixtures import conjur, conjur_servers  # extra: conjur
+from tests.support import Vault, free_port, has_kv_2, until
 
-__all__ = ["conjur", "conjur_servers"]
+__all__ = ["conjur", "conjur_servers"]  # extra: conjur
+
+pytest_plugins = ["tests.servers", "tests.output"]
 
 ROOT_TOKEN = "root-token-of-the-tests"
 EXTERNAL = os.environ.get("VAULT_TEST_URL"), os.environ.get("VAULT_TEST_TOKEN", ROOT_TOKEN)
 IMAGE = os.environ.get("VAULT_IMAGE", "hashicorp/vault:1.21")
+
+# how long an example takes says nothing where a machine is busy
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+STEERING = ("VAULT_", "VAULTS__", "BAO_", "SECRET_", "CONJUR_", "LOG_", "STATUS_", "ALLOWED_", "CORS_")  # a service
 
 Servers = Callable[[str], Vault]
 
@@ -37,7 +46,7 @@ Servers = Callable[[str], Vault]
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Hide the developer's variables and `.env`, leave a token that must never be used, and forget sessions."""
     for name in list(os.environ):
-        if name.startswith(("VAULT_", "VAULTS__", "SECRET_", "CONJUR_", "LOG_", "STATUS_")) or name == "ENVIRONMENT":
+        if name.startswith(STEERING) or name in {"ENVIRONMENT", "API_DOCS"}:
             monkeypatch.delenv(name)
     monkeypatch.setenv("VAULT_TOKEN", "junk-from-the-shell")
     monkeypatch.chdir(tmp_path)
@@ -78,14 +87,13 @@ def vault_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]
             stack.callback(vault.client.adapter.close)
             with suppress(hvac.exceptions.InvalidRequest):  # it is enabled already
                 vault.client.sys.enable_auth_method("approle")
+            until(lambda: has_kv_2(vault.client), "the KV engine to be ready")
             return vault
 
         yield server
 
 
-@pytest.fixture(params=["embedded", "docker"])
-def vault(request: pytest.FixtureRequest, vault_servers: Servers) -> Vault:
-    """Return a real server."""
-    if request.param == "docker" and (EXTERNAL[0] or not docker_answers()):
-        pytest.skip("no Docker engine answers" if not EXTERNAL[0] else "VAULT_TEST_URL names the server")
-    return vault_servers(request.param)
+@pytest.fixture
+def vault(vault_server: str, vault_servers: Servers) -> Vault:
+    """Return a real server: each in turn that `tests/servers.py` finds."""
+    return vault_servers(vault_server)

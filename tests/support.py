@@ -5,25 +5,41 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hvac
+import hvac.exceptions
 import pytest
 
-from infrastructure import compose
-from infrastructure.processes import DEADLINE, ROOT, Service, free_port, until
+from app.config import PROVIDERS, Settings, get_settings
+from app.core.store.loading import load_secrets
+from app.core.store.secret_store import Snapshot
+from infrastructure import processes
+from infrastructure.processes import DEADLINE, ROOT, free_port, until
 
-__all__ = ["DEADLINE", "ROOT", "SECRETS", "Service", "Vault", "environment", "free_port", "unique", "until"]
-
-docker_answers = cache(compose.docker_answers)
+__all__ = [
+    "DEADLINE",
+    "ROOT",
+    "SECRETS",
+    "YOURS",
+    "Service",
+    "Vault",
+    "enable_kv",
+    "environment",
+    "free_port",
+    "has_kv_2",
+    "load_all",
+    "unique",
+    "until",
+]
 
 SECRETS = {
     "database_url": "postgresql://app:canary-database@db.example.com/app",
     "api_key": "canary-api-key-0123456789",
     "jwt_secret": "canary-jwt-secret-0123456789-0123456789-0123456789",
 }
+YOURS = "app.main:app"  # for `Service`, where a test is about what is yours
 READ_POLICY = """
 path "secret/data/{path}" {{ capabilities = ["read"] }}
 path "auth/token/lookup-self" {{ capabilities = ["read"] }}
@@ -31,6 +47,19 @@ path "auth/token/renew-self" {{ capabilities = ["update"] }}
 path "auth/token/revoke-self" {{ capabilities = ["update"] }}
 path "sys/capabilities-self" {{ capabilities = ["update"] }}
 """
+
+
+class Service(processes.Service):
+    """The service of the tests, unless another one is named, as a process of its own."""
+
+    def __init__(self, directory: Path, variables: dict[str, str], app: str = "tests.service:app") -> None:
+        super().__init__(directory, variables, app)
+
+
+def load_all(settings: Settings | None = None) -> Snapshot:
+    """Read all that the settings want, as the service does, whatever is declared."""
+    settings = settings or get_settings()
+    return load_secrets(None, PROVIDERS.sources(settings), settings.secrets)
 
 
 def unique(prefix: str) -> str:
@@ -86,6 +115,23 @@ class Vault:
             entries = (json.loads(line) for line in lines if line.endswith("\n"))
             requested = (entry["request"] for entry in entries if entry["type"] == "request")
             calls.extend((request["operation"], request["path"]) for request in requested)
+
+
+def enable_kv(client: hvac.Client, mount_point: str, version: str = "2") -> str:
+    """Mount a KV engine, wait until it is ready, and return where it is."""
+    client.sys.enable_secrets_engine("kv", path=mount_point, options={"version": version})
+    if version == "2":
+        until(lambda: has_kv_2(client, mount_point), "the KV engine to be ready")
+    return mount_point
+
+
+def has_kv_2(client: hvac.Client, mount_point: str = "secret") -> bool:
+    """Tell whether the KV engine is ready: it becomes version 2 a moment after it was mounted."""
+    try:
+        client.secrets.kv.v2.read_configuration(mount_point)
+    except hvac.exceptions.InvalidRequest:
+        return False
+    return True
 
 
 def environment(settings: dict[str, Any]) -> dict[str, str]:

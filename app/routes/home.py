@@ -1,12 +1,17 @@
 """Where does somebody land who only knows the address?"""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
+from starlette.routing import NoMatchFound
 
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
-async def home() -> RedirectResponse:
-    """Lead to the interactive documentation."""
-    return RedirectResponse("/docs")
+async def home(request: Request) -> RedirectResponse:
+    """Lead to the interactive documentation; where there is none, to what says that the service is there."""
+    try:
+        return RedirectResponse(request.app.url_path_for("docs"))
+    except NoMatchFound:
+        return RedirectResponse("/health/live")

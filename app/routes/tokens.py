@@ -1,20 +1,29 @@
 """How does a handler use secrets? A sample: short-lived JWTs for callers that know the API key."""
 
 import uuid
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import jwt
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from app import NAME
-from app.routes.dependencies import Caller, Keys
-from app.routes.problems import responses
-from app.signing_keys import TOKEN_LIFETIME
+from app.core.web.dependencies import AllRotating, Caller, TheRefusals
+from app.core.web.problems import responses
+from app.routes.signing_keys import TOKEN_LIFETIME, SigningKeys
 
 router = APIRouter(tags=["tokens"])
 
+
+async def get_signing_keys(rotating: AllRotating) -> AsyncIterator[SigningKeys]:
+    """Lend the signing keys for the request."""
+    async with rotating["signing keys"].borrow() as keys:
+        yield keys
+
+
+Keys = Annotated[SigningKeys, Depends(get_signing_keys)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False, bearerFormat="JWT"))]
 
 
@@ -35,15 +44,14 @@ class Me(BaseModel):
 
 
 @router.post("/token", responses=responses(401, 503))
-async def issue_token(caller: Caller, keys: Keys, response: Response) -> TokenResponse:
+async def issue_token(caller: Caller, keys: Keys) -> TokenResponse:
     """Give a short-lived token to a caller that sends an API key, the administrator's or an issued one."""
-    response.headers["Cache-Control"] = "no-store"
     claims = {"sub": caller, "jti": uuid.uuid4().hex}
     return TokenResponse(access_token=keys.sign(claims), expires_in=TOKEN_LIFETIME)
 
 
 @router.get("/me", responses=responses(401, 503))
-async def me(keys: Keys, bearer: Bearer) -> Me:
+async def me(keys: Keys, bearer: Bearer, refusals: TheRefusals) -> Me:
     """Say who the bearer of the token is."""
     challenge = f'Bearer realm="{NAME}"'
     if bearer is None:
@@ -52,6 +60,8 @@ async def me(keys: Keys, bearer: Bearer) -> Me:
     try:
         claims = keys.verify(bearer.credentials)
     except jwt.InvalidTokenError as error:
-        why = "The token has expired." if isinstance(error, jwt.ExpiredSignatureError) else "The token is not valid."
+        if is_forged := not isinstance(error, jwt.ExpiredSignatureError):
+            refusals("token")
+        why = "The token is not valid." if is_forged else "The token has expired."
         raise HTTPException(401, why, {"WWW-Authenticate": f'{challenge}, error="invalid_token"'}) from None
     return Me(subject=claims["sub"], issued_at=claims["iat"], expires_at=claims["exp"])

@@ -1,1 +1,0 @@
-"""Where do secrets live? One file a backend, one protocol."""

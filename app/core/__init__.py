@@ -1,0 +1,1 @@
+"""What is the template's? You update it, and do not edit it."""

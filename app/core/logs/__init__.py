@@ -1,0 +1,1 @@
+"""What is logged and remembered, and what is masked in it?"""

@@ -1,0 +1,166 @@
+"""How does the service log? One form for its own lines, uvicorn's and every library's."""
+
+import logging
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from app.core.logs.pipe import pipe_of
+from app.core.logs.redaction import cut, mask_named, mask_shown
+
+SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+)
+
+
+# From the import on: a script that only reads a secret prints nothing but warnings, and these not on its output.
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=False,  # or a later configuration would not reach loggers in use
+)
+
+
+def configure_logging(level: str = "INFO", form: Literal["auto", "json", "console"] = "auto") -> None:
+    """Send all log lines to standard error; `auto` means for people if that is a terminal, and JSON otherwise."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    rendering: tuple[Processor, ...] = (
+        # plain tracebacks: the pretty ones show local variables, and those hold secrets
+        (mask_named, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback))
+        if console
+        else (structlog.processors.format_exc_info, mask_named, structlog.processors.JSONRenderer())
+    )
+    tidying = structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours
+    handler = _Handler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=[*tidying, *rendering, mask_shown])
+    )
+    root = logging.getLogger()
+    root.handlers = [handler, *_not_to_the_terminal(root)]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # they come with handlers of their own
+        logger = logging.getLogger(name)
+        logger.handlers = _not_to_the_terminal(logger)
+        logger.propagate = name != "uvicorn.access"  # the access event is ours
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every retry; what comes of it, we tell
+    for name in ("httpx", "httpx2"):  # they log every URL with its query, and a query may hold anything
+        logging.getLogger(name).setLevel(logging.WARNING)
+    _log_what_python_would_print()
+
+
+def where_raised(error: BaseException) -> dict[str, Any]:
+    """Describe an unexpected error without its message, which may repeat what a server sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"error": type(error).__name__, "frames": [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames]}
+
+
+def get_logger(name: str | None = None) -> structlog.stdlib.BoundLogger:
+    """Return a logger whose first argument is a constant event name and whose other arguments are named."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+log = get_logger(__name__)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Writes to standard error; where that is a pipe which is full, lines are dropped, and counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pipe = pipe_of(self.stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; before it, how many were dropped."""
+        if self._pipe is None:
+            super().emit(record)
+            return
+        if self._pipe.dropped and self._pipe.is_writable:
+            dropped, self._pipe.dropped = self._pipe.dropped, 0
+            log.warning("log_lines_dropped", count=dropped)
+        try:
+            self._pipe.write(self.format(record) + self.terminator)
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what is left of a line that is written in part."""
+        if self._pipe is None:
+            super().flush()
+        else:
+            self._pipe.flush()
+
+    def close(self) -> None:
+        """End the last line."""
+        if self._pipe is not None:
+            self._pipe.finish()
+        super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Tell of a line that cannot be rendered or written; logging itself would print its arguments, unmasked."""
+        error = sys.exception()
+        if error is not None and record.name != __name__:  # or it would go round in circles
+            with suppress(Exception):
+                log.error(
+                    "log_line_lost", of=record.name, file=record.pathname, line=record.lineno, **where_raised(error)
+                )
+
+
+def _write_traceback(to: TextIO, error: ExcInfo) -> None:
+    """Write a plain traceback, but no more of it than of any other field."""
+    whole = StringIO()
+    structlog.dev.plain_traceback(whole, error)
+    to.write(cut(whole.getvalue()))
+
+
+def _not_to_the_terminal(logger: logging.Logger) -> list[logging.Handler]:
+    """Return the handlers of others that stay, such as pytest's: those which would not say a line twice, unmasked."""
+    shown = {sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__}
+    return [
+        each
+        for each in logger.handlers
+        if not isinstance(each, _Handler) and not (type(each) is logging.StreamHandler and each.stream in shown)
+    ]
+
+
+def _log_what_python_would_print() -> None:
+    """Send warnings, and exceptions that nobody catches, through the log, which masks what they show."""
+    logging.captureWarnings(capture=True)
+    # a hook that somebody else has set stays
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _log_uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, where: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error or kind(), where)
+    elif not issubclass(kind, SystemExit):  # a thread may end by it
+        log.critical("exception_uncaught", exc_info=(kind, error or kind(), where))
+
+
+def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop uvicorn's second copy of the message."""
+    event.pop("color_message", None)
+    return event

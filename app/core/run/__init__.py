@@ -1,0 +1,1 @@
+"""How the service runs: as a server, and as what starts something else with its secrets."""

@@ -1,0 +1,1 @@
+"""Which secrets are held, and how do they stay fresh?"""

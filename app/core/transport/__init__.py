@@ -1,0 +1,1 @@
+"""How do requests travel? Connections, deadlines, and what their failures mean."""

@@ -1,0 +1,227 @@
+"""What do requests travel over? Pools of keep-alive connections, with a few repetitions and one deadline for all."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from queue import LifoQueue
+from typing import Any, cast
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+from urllib3.util import Retry
+
+from app.core import forks
+from app.core.transport.calls import watched
+from app.core.transport.deadline import BoundedTLSSocket, bounded, call_within, connected, time_left
+
+POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
+
+
+class _Retry(Retry):
+    """Repeats nothing for which the time of the call would not suffice, nor what timed out itself."""
+
+    def increment(self, *args: Any, **context: Any) -> Any:
+        match context.get("error"):
+            case ReadTimeoutError() as timeout:
+                raise timeout
+            case ConnectTimeoutError() as timeout:
+                raise MaxRetryError(context["_pool"], args[1], timeout)
+        following = super().increment(*args, **context)
+        response = context.get("response")
+        pause = (following.get_retry_after(response) if response else None) or following.get_backoff_time()
+        if not _suffices(pause):  # the last answer counts, or the last error
+            raise MaxRetryError(context["_pool"], args[1], context.get("error"))
+        return following
+
+
+def _suffices(pause: float) -> bool:
+    try:
+        left = time_left()
+    except TimeoutError:
+        return False
+    return left is None or pause < left
+
+
+# Only what is safe to repeat (reads) is repeated after an answer; a connection that never came about always is.
+# 412: a replica has not caught up; 472 and 473: a standby that cannot serve.
+RETRIES = _Retry(
+    total=3,
+    connect=1,
+    read=1,
+    redirect=None,
+    status_forcelist=(412, 429, 472, 473, *range(500, 600)),
+    allowed_methods=("GET", "HEAD", "LIST"),
+    backoff_factor=0.1,
+    backoff_jitter=0.1,
+    backoff_max=1.0,
+    retry_after_max=1,
+    raise_on_status=False,
+)
+
+
+class _Idle(LifoQueue[Any]):
+    """The connections of one pool that wait for their next use; a child closes its copies, and has none."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        forks.watch(self)
+
+    def start_afresh(self) -> None:
+        """Close what the parent goes on using: that closes this process's descriptors, and says nothing to Vault."""
+        copies = [each for each in self.queue if each is not None]
+        super().__init__(self.maxsize)  # a lock of its own, too
+        for each in copies:
+            each.close()
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        with forks.whole:
+            super().connect()
+
+    def _new_conn(self) -> socket.socket:
+        return _open_socket(self)
+
+
+class _TLSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        with forks.whole:
+            super().connect()
+
+    def _new_conn(self) -> socket.socket:
+        return _open_socket(self)
+
+
+def _open_socket(connection: HTTPConnection) -> socket.socket:
+    """Do what urllib3 would do, with the deadline of the call; in its words, which decide on repetitions."""
+    try:
+        with call_within(connection.timeout):
+            return connected(connection.host, connection.port, connection.socket_options or ())
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, "no connection in time") from error
+    except OSError as error:
+        raise NewConnectionError(connection, str(error)) from error
+
+
+class Pool(HTTPConnectionPool):
+    """Connections over TCP."""
+
+    QueueCls = _Idle
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    QueueCls = _Idle
+    ConnectionCls = _TLSConnection
+
+
+def _with_own_connections(manager: PoolManager, plain: type[HTTPConnectionPool] = Pool) -> PoolManager:
+    if manager.pool_classes_by_scheme["http"] is HTTPConnectionPool:  # and not one for SOCKS, which must stay
+        manager.pool_classes_by_scheme = {"http": plain, "https": _TLSPool}
+    return manager
+
+
+class _Response(requests.Response):
+    """An answer that is not too large."""
+
+    def iter_content(self, *args: Any, **more: Any) -> Iterator[Any]:
+        return bounded(super().iter_content(*args, **more))
+
+    def read(self) -> None:
+        """Take it in whole, or close the connection: what is left of the answer is on it."""
+        try:
+            _ = self.content
+        except BaseException:
+            self.close()
+            raise
+        self.raw.release_conn()  # where there was nothing to be read, urllib3 would not
+
+
+class Transport(HTTPAdapter):
+    """Gives every connection the same TLS context: building one costs 15 to 30 ms, and connections come and go.
+
+    Every request passes here, so here each is watched; `operation_of` names what one asks, by its method and path.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext | None,
+        source: str,
+        operation_of: Callable[[str, str], str],
+        plain: type[HTTPConnectionPool] = Pool,  # for http://
+        server_name: str | None = None,  # that TLS asks for, where it is not the address's host
+    ) -> None:
+        self._context = context
+        self._server_name = server_name
+        self._plain = plain
+        self._source = source
+        self._operation_of = operation_of
+        self._former: list[object] = []
+        super().__init__(pool_maxsize=POOL_SIZE, max_retries=RETRIES)
+        forks.watch(self)
+
+    def start_afresh(self) -> None:
+        """Take new pools, for whoever kept a client over the fork: the lock of the parent's may be held."""
+        self._former.append((self.poolmanager, self.proxy_manager))  # what would end them now might want such a lock
+        self.proxy_manager = {}
+        self.init_poolmanager(POOL_SIZE, POOL_SIZE)
+
+    def send(self, request: requests.PreparedRequest, stream: bool = False, **more: Any) -> requests.Response:  # type: ignore[override]  # noqa: FBT001, FBT002 - requests calls it
+        """Send a request, with its repetitions; an answer that breaks off in the middle has not come."""
+        forks.notice_fork()
+        operation = self._operation_of(request.method or "", request.path_url)
+        address = getattr(self._plain, "address", str(request.url))
+        with call_within(more.get("timeout")), watched(self._source, operation, address) as call:
+            response = super().send(request, stream, **more)
+            if not stream:
+                cast("_Response", response).read()
+            call.answered(response.status_code, None if stream else response.content)
+        return response
+
+    def build_response(self, *args: Any, **more: Any) -> requests.Response:
+        """Return an answer whose size is bounded, and whose encoding need not be guessed, which may take long."""
+        response = super().build_response(*args, **more)
+        response.__class__ = _Response
+        response.encoding = response.encoding or "utf-8"  # neither Vault nor Conjur says anything else
+        return response
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Give all connections the one context."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context, server_hostname=self._server_name)
+        _with_own_connections(self.poolmanager, self._plain)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Give a proxy's tunnels the same context."""
+        if proxy.lower().startswith("https:") and proxy not in self.proxy_manager:
+            with forks.whole:
+                own = ssl.create_default_context()  # TLS to the proxy itself: ours is for the server
+            own.sslsocket_class = BoundedTLSSocket
+            kwargs["proxy_ssl_context"] = own
+        tls: Any = {"ssl_context": self._context, "server_hostname": self._server_name}
+        return _with_own_connections(super().proxy_manager_for(proxy, **{**kwargs, **tls}))
+
+    def close(self) -> None:
+        """Close every connection now: urllib3 would wait until nothing, a traceback say, knows its pool any more."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated over
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the context has the CA already, and requests would load its own again for each connection."""
+
+    def build_connection_pool_key_attributes(self, request: Any, *_: Any) -> Any:
+        """Leave out what hvac picked up from `VAULT_CACERT` and the like at import: the context is what counts."""
+        return super().build_connection_pool_key_attributes(request, verify=True, cert=None)

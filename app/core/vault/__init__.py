@@ -1,0 +1,1 @@
+"""How does the service talk to Vault and OpenBao?"""

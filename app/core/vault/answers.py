@@ -1,0 +1,101 @@
+"""Is what Vault says of a token well-formed? Types, ranges and characters are checked here, where an answer is read.
+
+What is let through is kept for the life of the token: a malformed number would break every later call.
+"""
+
+import math
+import re
+from typing import Any
+
+from app.core.errors import BadRequest, UnexpectedAnswer
+from app.core.transport.network_errors import not_vault
+from app.core.vault.errors import data_of, refuse_wrapped
+
+LONGEST = 2**63 / 1e9  # seconds that fit into what Vault counts them in: 292 years
+
+
+def checked_auth(answer: Any, subject: str) -> dict[str, Any]:
+    """Return the `auth` part of the answer to a login or a renewal; raise `UnexpectedAnswer` if it is malformed.
+
+    Raises `BadRequest` where Vault wants a second factor first (login MFA): its answer has an empty token.
+    """
+    refuse_wrapped(answer, subject)
+    match answer:
+        case {"auth": {"mfa_requirement": dict(wanted)}}:
+            raise _wants_mfa(subject, wanted)
+        case {"auth": {"client_token": str(token), "lease_duration": ttl, "renewable": bool()}} if token and _is_ttl(
+            ttl
+        ):
+            auth: dict[str, Any] = answer["auth"]
+        case {"auth": {"client_token": str(token)}} if token:
+            raise _malformed(subject, "lease_duration or renewable")
+        case _:
+            raise _no_token(subject)
+    if not is_token(auth["client_token"]):
+        raise _malformed(subject, "client_token")
+    uses, kind = auth.get("num_uses"), auth.get("token_type")
+    if not (uses is None or (_is_whole(uses) and uses >= 0)):
+        raise _malformed(subject, "num_uses")
+    if not (kind is None or isinstance(kind, str)):
+        raise _malformed(subject, "token_type")
+    if not _are_texts(auth.get("policies")):
+        raise _malformed(subject, "policies")
+    return auth
+
+
+def checked_lookup(answer: Any, subject: str = "auth/token/lookup-self") -> dict[str, Any]:
+    """Return what Vault knows of a token; raise `UnexpectedAnswer` if it is malformed."""
+    refuse_wrapped(answer, subject)
+    known = data_of(answer)
+    well_formed = {
+        "ttl": _is_ttl(known.get("ttl")),
+        "renewable": isinstance(known.get("renewable", False), bool | None),
+        "num_uses": _is_whole(known.get("num_uses", 0)),
+        "policies": _are_texts(known.get("policies")),
+        "type": isinstance(known.get("type", ""), str),
+        "meta": isinstance(known.get("meta"), dict | None),
+    }
+    for name, is_good in well_formed.items():
+        if not is_good:
+            raise _malformed(subject, name)
+    return known
+
+
+def is_token(text: Any) -> bool:
+    """Tell whether something can travel as a token: visible ASCII characters in one word."""
+    return isinstance(text, str) and text.isascii() and text.isprintable() and text != "" and " " not in text
+
+
+def _is_ttl(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and not (isinstance(value, float) and math.isnan(value)) and 0 <= value <= LONGEST
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 2**63
+
+
+def _are_texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _wants_mfa(subject: str, wanted: dict[str, Any]) -> BadRequest:
+    constraints = wanted.get("mfa_constraints")
+    names = [str(name) for name in constraints] if isinstance(constraints, dict) else []
+    named = ", ".join(name for name in names if re.fullmatch(r"[\w.-]{1,64}", name))
+    rule = f" (the login enforcement {named})" if named else ""
+    remedy = "A service has no second factor: leave this auth method out of the login enforcement"
+    return BadRequest(
+        subject,
+        f"the login wants MFA{rule}",
+        f"{remedy} (`vault list identity/mfa/login-enforcement`), or log in by another one (VAULT_AUTH_MOUNT_POINT).",
+    )
+
+
+def _no_token(subject: str) -> UnexpectedAnswer:
+    return not_vault(subject, "no token in it")
+
+
+def _malformed(subject: str, what: str) -> UnexpectedAnswer:
+    remedy = "Check what stands between this service and Vault, and that VAULT_URL is Vault's address."
+    return UnexpectedAnswer(subject, f"the answer is malformed: {what} is not what Vault sends", remedy)

@@ -1,0 +1,250 @@
+"""How are secrets read from Vault's KV engine?
+
+Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (version 1). After a failure, and only then,
+`POST sys/capabilities-self` and `GET sys/internal/ui/mounts/<mount>` tell what prevents it.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import hvac
+import hvac.exceptions
+
+from app.core.errors import (
+    AccessRefused,
+    BackendError,
+    MountMissing,
+    MountUnseen,
+    PathMissing,
+    PermissionDenied,
+    UnexpectedAnswer,
+    VersionDeleted,
+    VersionMissing,
+    WrongKVVersion,
+)
+from app.core.settings.types import refuse_bad_path
+from app.core.store.source import Secret
+from app.core.transport.http import quoted
+from app.core.transport.network_errors import not_vault
+from app.core.vault.auth_methods.none import ADD_ONE, UNSEEN
+from app.core.vault.errors import data_of
+from app.core.vault.mounts import NOTHING_THERE, kv_version_in
+from app.core.vault.never_backwards import NeverBackwards
+from app.core.vault.session import VaultSession
+from app.core.vault.slips import conditional, listed, looks_like_version_2, missing, mount_slip, path_slip
+
+
+class VaultKV:
+    """The secrets below one mount point."""
+
+    def __init__(self, session: VaultSession) -> None:
+        self._session = session
+        self._mount_point = session.settings.mount_point
+
+    def read(self, path: str, version: int | None = None) -> Secret:
+        """Read the secret at `path`, by default its latest version: one request."""
+        where = self._where(path)
+        self._refuse_to_read(where)
+        kv_version = self._version()
+        if version is not None and kv_version == "1":  # it would answer with what is there now
+            cause = f"KV version 1 keeps no versions, so there is no version {version}"
+            raise WrongKVVersion(where, cause, "Ask for no version, or move the secret to a KV version 2 mount.")
+
+        def fetch(**more: Any) -> Any:
+            return self._session.call(where, lambda client: self._get(client, kv_version, path, version, **more))
+
+        try:
+            follows = kv_version == "2" and version is None
+            answer = NeverBackwards(self._session, where, fetch).read() if follows else fetch()
+        except PermissionDenied:
+            hint = self._check_mount_if_possible()
+            better = mount_slip(self._mount_point) if hint else path_slip(self._mount_point, path)
+            denied = self._denied(where, self.api_path(path), "read", better, hint)
+            if hint:
+                denied.cause += f"; {NOTHING_THERE}"
+            elif not better and (names := self._names_in(path)):
+                denied.cause += f"; it is a folder, too, which holds: {listed(names)}"
+                denied.remedy = f"Set VAULT_SECRET_PATH to one of them. Or: {denied.remedy}"
+            raise denied from None
+        except MountMissing as error:
+            remedy = mount_slip(self._mount_point) or "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE."
+            raise MountMissing(where, error.cause, remedy) from None
+        except PathMissing:
+            if self._has_another_version(kv_version):
+                return self.read(path, version)
+            self._check_mount_if_possible()
+            if version is not None and self._is_there(path):
+                remedy = f"`vault kv metadata get -mount={self._mount_point} {path}` tells which there are."
+                raise VersionMissing(where, f"there is no version {version} of it", remedy) from None
+            raise missing(where, self._mount_point, path, self._names_in) from None
+        return self._secret_2(where, path, answer) if kv_version == "2" else self._secret_1(where, path, answer)
+
+    def check_mount(self) -> str:
+        """Return the KV version that is mounted, if it is the configured one.
+
+        Raises `WrongKVVersion` if it is not, and `MountUnseen` if the token may use nothing there.
+        """
+        configured, found = self._session.settings.kv_version, self._mounted_version()
+        if found is None:
+            usable = ", ".join(self.usable_mounts()) or "none"
+            check = f"Check VAULT_MOUNT_POINT (the token may use: {usable}), VAULT_NAMESPACE, and what policies allow."
+            raise MountUnseen(self._mount_point, NOTHING_THERE, mount_slip(self._mount_point) or check)
+        if configured not in {found, "auto"}:
+            remedy = f"Set VAULT_KV_VERSION={found}."
+            raise WrongKVVersion(self._mount_point, f"the mount is KV version {found}, not {configured}", remedy)
+        return found
+
+    def api_path(self, path: str) -> str:
+        """Return where the secret is in Vault's API, which is what policies name."""
+        return f"{self._mount_point}/data/{path}" if self._version() == "2" else f"{self._mount_point}/{path}"
+
+    def capabilities(self, api_paths: Sequence[str]) -> dict[str, list[str]]:
+        """Ask what the token may do at each of these paths (`POST sys/capabilities-self`)."""
+        where = "sys/capabilities-self"
+        held = data_of(self._session.call(where, lambda client: client.sys.get_capabilities(list(api_paths))))
+        return {path: list(held.get(path, ())) for path in api_paths}
+
+    def _where(self, path: str) -> str:
+        """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
+        refuse_bad_path(path)
+        return f"{self._mount_point}/{path}"
+
+    def _refuse_to_read(self, where: str) -> None:
+        if self._session.settings.access_mode == "write_only":
+            raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
+
+    def _names_in(self, path: str) -> list[str]:
+        """Return the names in a folder, if it is one and the token may list it; what it may not is not tried."""
+        folder = f"{self._mount_point}/{'metadata/' if self._version() == '2' else ''}{path}"
+        with suppress(BackendError):
+            held = self.capabilities([folder, f"{folder}/"])
+            if any({"list", "root"}.intersection(some) for some in held.values()):
+                answer = self._session.call(folder, lambda client: client.adapter.list(f"/v1/{quoted(folder)}"))
+                return [str(name) for name in data_of(answer).get("keys", ())]
+        return []
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self.read(path)
+        except VersionDeleted:
+            return True
+        except PathMissing:
+            return False
+        return True
+
+    def _get(self, client: hvac.Client, kv_version: str, path: str, version: int | None, **more: Any) -> Any:
+        """Send the request; hvac's own way of reading stumbles over answers that it does not expect."""
+        if kv_version == "1":
+            return client.adapter.get(f"/v1/{quoted(f'{self._mount_point}/{path}')}")
+        more["params"] = {} if version is None else {"version": version}
+        try:
+            return client.adapter.get(f"/v1/{quoted(f'{self._mount_point}/data/{path}')}", **more)
+        except hvac.exceptions.InvalidPath as error:
+            match error.json:
+                case {"data": {"metadata": {"version": int()}}}:  # there is such a version, but deleted or destroyed
+                    return error.json
+            raise
+
+    def _secret_1(self, where: str, path: str, answer: Any) -> Secret:
+        match answer:
+            case {"data": dict(data)}:
+                if looks_like_version_2(data):
+                    self._check_mount_if_possible()
+                return Secret(path, data)
+            case _:
+                raise not_vault(where, "no secret in it")
+
+    def _secret_2(self, where: str, path: str, answer: Any) -> Secret:
+        match answer:
+            case {"data": {"data": dict(data), "metadata": {"version": int(version), "created_time": str(created)}}}:
+                return Secret(path, data, version, datetime.fromisoformat(created).timestamp())
+            case {"data": {"data": None, "metadata": {"version": version, "destroyed": True}}}:
+                raise VersionDeleted(where, f"version {version} was destroyed", "Write a new version.")
+            case {"data": {"data": None, "metadata": {"version": version}}}:
+                raise VersionDeleted(
+                    where,
+                    f"version {version} was deleted",
+                    f"`vault kv undelete -mount={self._mount_point} -versions={version} {path}`, or write a new one.",
+                )
+            case _:
+                self._check_mount_if_possible()
+                raise not_vault(where, "no secret in it")
+
+    def _version(self) -> str:
+        """Return the configured KV version; with `auto`, ask once (and again after a failure to tell)."""
+        configured = self._session.settings.kv_version
+        if configured != "auto":
+            return configured
+        found = self._session.kv_versions.get(self._mount_point) or self._mounted_version()
+        if found is None:
+            raise PermissionDenied(
+                f"sys/internal/ui/mounts/{self._mount_point}",
+                "the token may not look which KV version is mounted, or nothing is",
+                mount_slip(self._mount_point)
+                or "Check VAULT_MOUNT_POINT, or set VAULT_KV_VERSION to 1 or 2 instead of auto.",
+            )
+        self._session.kv_versions[self._mount_point] = found
+        return found
+
+    def _has_another_version(self, before: str) -> bool:
+        """With `auto`, ask again after a failure: a mount can be upgraded, or mounted again with another version."""
+        if (
+            self._session.settings.kv_version != "auto"
+            or self._session.kv_versions.pop(self._mount_point, None) is None
+        ):
+            return False
+        with suppress(BackendError):
+            return self._version() != before
+        return False
+
+    def _mounted_version(self) -> str | None:
+        """Ask Vault which KV version is mounted; None if the token may not know."""
+        where = f"sys/internal/ui/mounts/{self._mount_point}"
+        try:
+            answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{quoted(where)}"))
+        except (PermissionDenied, PathMissing):
+            return None
+        return kv_version_in(answer, self._mount_point, where)
+
+    def _check_mount_if_possible(self) -> str:
+        """Raise what is wrong with the mount, if that is why a read failed; return a hint if the token does not see it.
+
+        The question may fail in its turn.
+        """
+        try:
+            self.check_mount()
+        except (WrongKVVersion, UnexpectedAnswer, MountMissing):
+            raise
+        except MountUnseen as error:
+            return f" {error.remedy}"
+        except BackendError:
+            pass
+        return ""
+
+    def usable_mounts(self) -> list[str]:
+        """Ask Vault where KV engines are mounted that the token may use."""
+        where = "sys/internal/ui/mounts"
+        answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{where}"))
+        mounts = data_of(answer).get("secret", {})
+        return sorted(path.rstrip("/") for path, mount in mounts.items() if mount.get("type") in {"kv", "generic"})
+
+    def _denied(self, where: str, api_path: str, capability: str, better: str = "", hint: str = "") -> PermissionDenied:
+        """Say which capability is missing, and what the token has instead; `better` is a better remedy, if any."""
+        cause = "permission denied"
+        try:
+            held = self.capabilities([api_path])[api_path]
+        except PermissionDenied:
+            if self._session.settings.auth_method == "none":
+                return PermissionDenied(where, f"{cause}: {UNSEEN}, or it may do too little", ADD_ONE)
+        except BackendError:
+            pass
+        else:
+            if capability in held and (capability != "update" or "create" in held):
+                return conditional(where, api_path, capability)
+            if capability == "update" and "update" in held:
+                capability = "create"  # there is nothing yet that could be updated
+            cause += f": the token lacks the capability {capability} (it has: {', '.join(held)})"
+        grant = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.{hint}'
+        return PermissionDenied(where, cause, better or grant)

@@ -1,0 +1,207 @@
+"""How are secrets written to Vault's KV engine?
+
+Rests on `POST`, `PATCH` and `DELETE <mount>/data/<path>`, `POST <mount>/undelete|destroy/<path>`, `LIST` and
+`GET <mount>/metadata/<path>` (KV version 2), and on `POST`, `DELETE` and `LIST <mount>/<path>` (version 1, which has no
+versions: what needs them is refused with a clear error).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import hvac
+
+from app.core.errors import (
+    AccessRefused,
+    BackendError,
+    BadRequest,
+    LostRace,
+    MountMissing,
+    PathMissing,
+    PermissionDenied,
+    WrongKVVersion,
+)
+from app.core.transport.error_causes import CAS_REQUIRED, STALE_WRITE
+from app.core.transport.http import quoted
+from app.core.vault.errors import data_of
+from app.core.vault.kv import VaultKV
+from app.core.vault.session import VaultSession
+from app.core.vault.slips import mount_slip
+
+TRIES = 3  # to patch by reading and writing, while others write too
+
+
+class VaultKVWriter(VaultKV):
+    """The secrets below one mount point, to be changed; every call is one request unless it says otherwise."""
+
+    def __init__(self, session: VaultSession, wrote: Callable[[], None] = lambda: None) -> None:
+        """Call `wrote` after each change, in the thread that made it."""
+        super().__init__(session)
+        self._wrote = wrote
+
+    def write(self, path: str, data: Mapping[str, Any], cas: int | None = None) -> int | None:
+        """Write a whole secret; return its new version (None in KV version 1).
+
+        With `cas`, only if that is still the current version (0: only if there is none); else `LostRace`.
+        """
+        self._refuse_to_write(path)
+        kv_version = self._version()
+        try:
+            return self._write_1(path, data, cas) if kv_version == "1" else self._write_2(path, data, cas)
+        except PathMissing:
+            if not self._has_another_version(kv_version):
+                raise
+        return self.write(path, data, cas)
+
+    def _write_1(self, path: str, data: Mapping[str, Any], cas: int | None) -> int | None:
+        if cas is not None:
+            self.refuse_in_version_1(path, "check-and-set")
+        self._send(path, "update", "post", path, json=dict(data))
+        return None
+
+    def _write_2(self, path: str, data: Mapping[str, Any], cas: int | None) -> int | None:
+        body = {"data": dict(data), "options": {} if cas is None else {"cas": cas}}
+        answer = self._changing(path, cas, "update", "post", body)
+        if not isinstance(answer, dict) and self._has_another_version("2"):
+            cause = f"the mount has become KV version 1, so what was sent is now at data/{path}"
+            remedy = f"Delete it there (`vault kv delete -mount={self._mount_point} data/{path}`), and write again."
+            raise WrongKVVersion(self._where(path), cause, remedy)
+        return self._new_version(path, answer)
+
+    def patch(self, path: str, changes: Mapping[str, Any]) -> int:
+        """Change some keys of a secret and keep the others; None removes a key. Returns the new version.
+
+        Objects are merged key by key (RFC 7396): by Vault where the token has the capability `patch`. Otherwise, or
+        where Vault requires check-and-set, this reads, merges and writes with it: a second and a third request, again
+        if somebody else was faster, and `LostRace` in the end.
+        """
+        self._refuse_to_write(path)
+        self.refuse_in_version_1(path, "a patch")
+        try:
+            return self._new_version(path, self._changing(path, None, "patch", "patch", {"data": dict(changes)}))
+        except PermissionDenied:
+            pass
+        except BadRequest as error:
+            if error.cause != CAS_REQUIRED:
+                raise
+        for attempt in range(1, TRIES + 1):
+            held = self.read(path)
+            try:
+                return self.write(path, _merged(held.data, changes), cas=held.version) or 0
+            except LostRace:
+                if attempt == TRIES:
+                    raise
+        raise AssertionError  # the loop has returned or raised
+
+    def delete(self, path: str) -> None:
+        """Delete the latest version; `undelete` brings it back (in KV version 1: nothing does)."""
+        self._refuse_to_write(path)
+        self._send(path, "delete", "delete", path if self._version() == "1" else f"data/{path}")
+
+    def undelete(self, path: str, versions: Sequence[int]) -> None:
+        """Bring deleted versions back."""
+        self._refuse_to_write(path)
+        self.refuse_in_version_1(path, "undelete")
+        self._send(path, "update", "post", f"undelete/{path}", json={"versions": list(versions)})
+
+    def destroy(self, path: str, versions: Sequence[int]) -> None:
+        """Destroy versions for good."""
+        self._refuse_to_write(path)
+        self.refuse_in_version_1(path, "destroy")
+        self._send(path, "update", "post", f"destroy/{path}", json={"versions": list(versions)})
+
+    def list(self, path: str = "") -> list[str]:
+        """Return the names below a path, folders with a closing slash; none if there is no such folder."""
+        self._refuse_to_read(self._where(path) if path else self._mount_point)
+        where = path if self._version() == "1" else f"metadata/{path}"
+        try:
+            answer = self._send(path, "list", "list", where)
+        except MountMissing:
+            raise
+        except PathMissing:
+            return self.list(path) if self._has_another_version("1" if where == path else "2") else []
+        return [str(name) for name in data_of(answer).get("keys", ())]
+
+    def metadata(self, path: str) -> dict[str, Any]:
+        """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
+        self._refuse_to_read(self._where(path))
+        self.refuse_in_version_1(path, "metadata")
+        return self._metadata(path)
+
+    def write_custom_metadata(self, path: str, custom: Mapping[str, str]) -> None:
+        """Put so-called custom metadata on a secret, in place of what was there; makes the path if there is none."""
+        self._refuse_to_write(path)
+        self.refuse_in_version_1(path, "metadata")
+        self._send(path, "update", "post", f"metadata/{path}", json={"custom_metadata": dict(custom)})
+
+    def delete_metadata(self, path: str) -> None:
+        """Remove a secret for good, with all its versions and metadata; nothing happens if there is none."""
+        self._refuse_to_write(path)
+        self.refuse_in_version_1(path, "metadata")
+        self._send(path, "delete", "delete", f"metadata/{path}")
+        self._session.secret_versions.pop(self._where(path), None)  # a new one begins with version 1
+
+    def refuse_in_version_1(self, path: str, what: str) -> None:
+        """Raise `WrongKVVersion` where the mount cannot do `what`."""
+        if self._version() == "1":
+            cause = f"KV version 1 keeps no versions, so {what} is not possible there"
+            raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
+
+    def _metadata(self, path: str) -> dict[str, Any]:
+        return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+
+    def _refuse_to_write(self, path: str) -> None:
+        """Raise `AccessRefused` before anything is sent, also to find out the KV version."""
+        where = self._where(path)
+        if self._session.settings.access_mode == "read_only":
+            remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
+            raise AccessRefused(where, "VAULT_ACCESS_MODE is read_only", remedy)
+
+    def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
+        headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
+        try:
+            return self._send(path, capability, method, f"data/{path}", json=body, headers=headers)
+        except BadRequest as error:
+            if error.cause != STALE_WRITE:
+                raise
+            cause = f"version {cas} is not the current one any more"
+            with suppress(BackendError):  # to tell the current one; the race is lost all the same
+                cause += f", {self._metadata(path).get('current_version', 0)} is"
+            raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
+
+    def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
+        subject = self._mount_point if method == "list" and not path else self._where(path)
+        slip = mount_slip(self._mount_point)  # what is written would lie elsewhere, and a list would be empty
+        slip = slip if slip and self._check_mount_if_possible() else ""
+        api_path = f"{self._mount_point}/{where}"
+
+        def send(client: hvac.Client) -> Any:
+            return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)
+
+        try:
+            answer = self._session.call(subject, send)
+        except PermissionDenied:
+            raise self._denied(subject, api_path, capability, slip) from None
+        except MountMissing as error:
+            raise MountMissing(subject, error.cause, slip or error.remedy) from None
+        if capability not in {"read", "list"}:
+            self._wrote()
+        return answer
+
+    def _new_version(self, path: str, answer: Any) -> int:
+        """Return the version that was written; no read of this process gets an older one any more."""
+        version = int(data_of(answer).get("version", 0))
+        known = self._session.secret_versions
+        known[self._where(path)] = max(version, known.get(self._where(path), 0))
+        return version
+
+
+def _merged(held: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge as Vault does (RFC 7396): objects key by key, and only what is None in the changes goes."""
+    merged = dict(held) if isinstance(held, Mapping) else {}
+    for name, change in changes.items():
+        if change is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), change) if isinstance(change, Mapping) else change
+    return merged

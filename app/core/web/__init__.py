@@ -1,0 +1,1 @@
+"""What does every service answer over HTTP, whatever it is about?"""

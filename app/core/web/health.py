@@ -1,0 +1,45 @@
+"""Is the process alive, and can it do its work?
+
+Load balancers may ask with HEAD: the server leaves the body of the answer out.
+"""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from app.core.store.readiness import readiness
+from app.core.web.dependencies import TheRefresher, sees_details
+from app.core.web.problems import RETRY_AFTER, problem, responses
+
+MORE = "the log says why, and so does this page with the administrator's key in X-API-Key"
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+class Health(BaseModel):
+    """All is well, or well enough."""
+
+    status: str
+    warnings: list[str] = Field(default=[], description="What went wrong last, while good secrets are held.")
+
+
+@router.head("/live", response_model_exclude_defaults=True, include_in_schema=False)
+@router.get("/live", response_model_exclude_defaults=True)
+async def live() -> Health:
+    """Tell that the process answers; for the liveness probe. Looks at nothing."""
+    return Health(status="alive")
+
+
+@router.head("/ready", response_model=Health, response_model_exclude_defaults=True, include_in_schema=False)
+@router.get("/ready", response_model=Health, response_model_exclude_defaults=True, responses=responses(503))
+async def ready(refresher: TheRefresher, request: Request) -> Health | JSONResponse:
+    """Tell whether every declared secret is there and fresh enough; for the readiness probe. Looks at memory only.
+
+    An outage, or a rotation that was refused, is a warning as long as good secrets are held. Outside development only
+    the holder of the administrator's key learns causes, paths and addresses; everybody else what it is about.
+    """
+    found = readiness(refresher)
+    told = found.findings if sees_details(request) else (*found.names, MORE)
+    if not found.is_ready:
+        return problem(503, " | ".join(told), {"Retry-After": str(RETRY_AFTER)})
+    return Health(status="ready", warnings=list(told) if found.findings else [])

@@ -1,0 +1,143 @@
+"""How is a service put together? Everything that each service made from the template has; `main.py` adds yours."""
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from types import MappingProxyType
+from typing import TypeVar
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from app.core.errors import BadSettings
+from app.core.logs.logging_config import configure_logging
+from app.core.settings.app import AppSettings
+from app.core.store.overrides import local_overrides
+from app.core.store.provider import Providers
+from app.core.store.refresh import Refresher
+from app.core.store.secret_store import SecretStore
+from app.core.store.source import Secret, Source, read_source
+from app.core.store.source_refresher import refreshers_of
+from app.core.store.writes import after_writes
+from app.core.web import health, refresh
+from app.core.web.body_limit import LimitBody
+from app.core.web.ending import Ending
+from app.core.web.foreign import RefuseForeign
+from app.core.web.loop_errors import bounded_loop_errors
+from app.core.web.problems import install_problems
+from app.core.web.refusals import Refusals
+from app.core.web.requests import ObserveRequests, PlainStartFailure
+
+S = TypeVar("S", bound=AppSettings)
+Layer = Callable[[ASGIApp], ASGIApp]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[None]:
+    """Load the secrets, keep them fresh while the service runs, and give the token back at the end."""
+    settings: AppSettings = app.state.settings
+    refresher: Refresher = app.state.refresher
+    ending = Ending(refresher, settings.seconds_until_stop)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(bounded_loop_errors())
+        stack.enter_context(ending.on_signals())
+        for context in app.state.contexts:
+            await stack.enter_async_context(context())
+        await stack.enter_async_context(
+            refresher.running(fail_fast=settings.vault.fail_fast, at_end=ending.close),
+        )
+        stack.enter_context(after_writes(refresher.catch_up))
+        ending.serving()
+        yield
+
+
+def settings_of_environment(get_settings: Callable[[], S]) -> S:
+    """Return the settings that the environment makes; if they are wrong, the process ends (a test gets the error)."""
+    try:
+        return get_settings()
+    except BadSettings as error:
+        if "pytest" in sys.modules:  # which takes the end of the process for a fault of its own, and runs no test
+            raise
+        raise SystemExit(str(error)) from None
+
+
+def build_service(
+    settings: AppSettings,
+    declared: type[BaseModel],
+    providers: Providers,
+    *,
+    load: Callable[[Source], tuple[Secret, ...]] = read_source,
+    admin_key: str | None = None,
+    larger_bodies: Mapping[str, int] = MappingProxyType({}),
+    lifespan: Lifespan = running,
+) -> FastAPI:
+    """Build a service that holds the secrets `declared`; the one named `admin_key` is the administrator's API key.
+
+    `load` reads one source: at the start, and then as often as it is due.
+
+    `larger_bodies` are the limits, in bytes, of routes that take more than 16 KiB, by the beginning of their path.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    sources = providers.sources(settings)
+    store = SecretStore(declared, [source.name for source in sources], local_overrides(settings.secrets))
+
+    about = settings.service
+    app = FastAPI(
+        title=about.title,
+        version=about.version,
+        lifespan=lifespan,
+        redirect_slashes=False,  # it would lead to the Host that was sent, by http://: a client takes its key there
+        openapi_url="/openapi.json" if settings.shows_api_docs else None,
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.providers = providers
+    app.state.sources = sources
+    app.state.vault_secrets = store
+    app.state.admin_key = admin_key
+    app.state.rotating = {}
+    app.state.refresher = Refresher(
+        store,
+        refreshers_of(sources, store, load),
+        app.state.rotating,
+        periodic={name: tick for source in sources for name, tick in source.periodic().items()},
+    )
+    # what extras add: who is told of each request, who knows callers by their key, and what else runs meanwhile
+    app.state.observers = []
+    app.state.callers = []
+    app.state.contexts = []
+    app.state.refusals = Refusals()
+
+    install_problems(app)
+    limiting = partial(LimitBody, larger=larger_bodies)
+    refusing = partial(RefuseForeign, settings=settings)
+    observing = partial(
+        ObserveRequests, observers=app.state.observers, https_only=settings.environment != "development"
+    )
+    layers: list[Layer] = [*_sharing(settings), refusing, limiting, observing, PlainStartFailure]
+    for layer in layers:  # the outermost is the last
+        app.add_middleware(layer)
+    for routes in (health, refresh):
+        app.include_router(routes.router)
+    return app
+
+
+def _sharing(settings: AppSettings) -> list[Layer]:
+    """Return what lets pages of other origins read answers, where any may; keys go in headers, never in cookies."""
+    if not settings.cors_origins:
+        return []
+    exposed = ("Location", "Retry-After", "X-Request-ID")
+    return [
+        partial(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("*",),
+            allow_headers=("*",),
+            expose_headers=exposed,
+        )
+    ]

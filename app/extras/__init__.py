@@ -1,0 +1,1 @@
+"""What can go? Each folder adds one thing, and leaves with its tests."""

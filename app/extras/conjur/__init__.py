@@ -1,0 +1,1 @@
+"""Adds secrets from CyberArk Conjur."""

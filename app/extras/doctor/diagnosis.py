@@ -1,0 +1,123 @@
+"""What is wrong, and what fixes it? `python -m app doctor` walks from the settings to each declared secret.
+
+It shows no value and changes nothing: it reads, and logs in where that uses nothing up; that token it revokes.
+A kind of source that has steps of its own brings them: `chain` in its `for_doctor.py`.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from app.core.errors import BadSettings
+from app.core.settings.app import AppSettings
+from app.core.settings.vault import MAIN_VAULT
+from app.core.store.provider import Blueprint, adapter
+from app.core.store.source import Secret
+from app.extras.doctor.declared import examine_declared
+from app.extras.doctor.findings import Finding, walk
+from app.extras.doctor.settings import good_settings, refused_settings
+from app.extras.doctor.vault_chain import VaultChain
+
+COLOURS = {"ok": "green", "warning": "yellow", "fault": "bold red", "not reached": "dim"}
+
+
+class Chain(Protocol):
+    """The steps of one source."""
+
+    name: str
+    secrets: list[Secret]  # what it brings
+    complete: bool  # whether that is all that is wanted of it
+
+    def findings(self) -> Iterator[Finding]:
+        """Take the steps."""
+        ...
+
+
+def doctor(blueprint: Blueprint, *, as_json: bool = False, login: bool | None = None) -> int:
+    """Examine the settings, Vaults and secrets of a service and print what was found; return 0 if all is well, else 1.
+
+    `login` forces or forbids a login; by default there is one unless it would use up a wrapped secret id.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    found: list[Finding] = []
+    logging.disable()  # what the log would say, the findings say better
+    try:
+        for finding in examine(blueprint, login=login):
+            if not as_json:
+                _show(console, finding, is_first=not found or found[-1].source != finding.source)
+            found.append(finding)
+    finally:
+        logging.disable(logging.NOTSET)
+    if as_json:
+        print(json.dumps({"well": is_well(found), "findings": [asdict(each) for each in found]}, indent=2))  # noqa: T201
+    else:
+        console.print(_summary(found))
+    return 0 if is_well(found) else 1
+
+
+def examine(
+    blueprint: Blueprint,
+    settings: AppSettings | None = None,
+    *,
+    login: bool | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Finding]:
+    """Walk every chain; without `settings` they come from the environment, and are what is examined first.
+
+    A Vault that fails does not keep the next one from being examined.
+    """
+    try:
+        settings = settings or blueprint.settings.of_environment()
+    except BadSettings as error:
+        yield from (replace(each, source="settings", step="settings") for each in refused_settings(error))
+        yield Finding("not reached", "waits for: settings", step="everything else", source=MAIN_VAULT)
+        return
+    yield from walk("settings", {"settings": lambda: good_settings(settings)})
+    chains = _chains(blueprint, settings, login, clock)
+    for chain in chains:
+        yield from chain.findings()
+    unread = [chain.name for chain in chains if not chain.complete]
+    found = {chain.name: chain.secrets for chain in chains}
+    yield from walk("declared secrets", {"form": lambda: examine_declared(blueprint, settings, found, unread)})
+
+
+def is_well(found: Sequence[Finding]) -> bool:
+    """Tell whether everything was reached and nothing is wrong; a warning is well."""
+    return all(finding.status in {"ok", "warning"} for finding in found)
+
+
+def _chains(
+    blueprint: Blueprint,
+    settings: AppSettings,
+    login: bool | None,  # noqa: FBT001
+    clock: Callable[[], float],
+) -> list[Chain]:
+    chains: list[Chain] = []
+    for provider, name in blueprint.providers.enabled(settings):
+        own = adapter(provider, "doctor")
+        chain = own.chain if own else VaultChain
+        chains.append(chain(settings, name, login=login, clock=clock))
+    return chains
+
+
+def _show(console: Console, finding: Finding, *, is_first: bool) -> None:
+    if is_first:
+        console.print(Text(finding.source, "bold"))
+    line = Text.assemble("  ", (f"{finding.status:<12}", COLOURS[finding.status]), f"{finding.step:<13} ")
+    line.append(f"{finding.subject}: {finding.text}" if finding.subject else finding.text)
+    console.print(line)
+    if finding.remedy:
+        console.print(Text(f"{'':<14}-> {finding.remedy}", COLOURS[finding.status]))
+
+
+def _summary(found: Sequence[Finding]) -> Text:
+    if is_well(found):
+        return Text("All is well.", "green")
+    counts = {status: sum(each.status == status for each in found) for status in ("fault", "warning", "not reached")}
+    return Text(", ".join(f"{status}: {count}" for status, count in counts.items() if count), "bold red")

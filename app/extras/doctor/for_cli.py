@@ -1,0 +1,24 @@
+"""How is the doctor asked from a terminal? `python -m app doctor`."""
+
+from typing import Annotated
+
+import typer
+
+from app.extras.doctor.diagnosis import doctor
+
+MayLogIn = Annotated[bool | None, typer.Option("--login/--no-login", help="Even where that uses something up.")]
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add the command."""
+    cli.command("doctor")(diagnose)
+
+
+def diagnose(
+    context: typer.Context,
+    login: MayLogIn = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what is wrong between the settings and the secrets, and what fixes it; 0 only if all is well."""
+    raise typer.Exit(doctor(context.obj, as_json=as_json, login=login))

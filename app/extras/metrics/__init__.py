@@ -1,0 +1,5 @@
+"""Adds `/metrics`, for Prometheus."""
+
+from app.extras.metrics.metrics import install
+
+__all__ = ["install"]
