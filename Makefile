@@ -11,8 +11,9 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV     = $(or $(shell command -v uv),$(wildcard $(BIN)/uv))
-# for uvicorn, wherever it is started: the seconds that requests get to end, and how many connections there may be
-LIMITS := --timeout-graceful-shutdown 4 --limit-concurrency 512
+# for uvicorn, wherever it is started: the seconds that requests get to end, how many connections there may be, and
+# a protocol that waits for no caller for ever
+LIMITS := --timeout-graceful-shutdown 4 --limit-concurrency 512 --http app.core.run.bounded_http:BoundedHTTP
 # the dev Vault is always on this machine: a VAULT_ADDR of the shell's is not meant
 VAULT := http://127.0.0.1:$(VAULT_PORT)
 APP := http://127.0.0.1:$(PORT)

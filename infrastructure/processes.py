@@ -19,6 +19,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 # as in the Makefile and README: requests get 4 s to end, the service 4 s more; half of the usual 1,024 descriptors
 LIMITS = ["--timeout-graceful-shutdown", "4", "--limit-concurrency", "512"]
+LIMITS += ["--http", "app.core.run.bounded_http:BoundedHTTP"]  # no caller is waited for for ever
 DEADLINE = 60.0  # seconds; generous, since a wait ends as soon as its condition holds
 
 

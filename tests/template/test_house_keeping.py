@@ -99,10 +99,11 @@ def test_only_tests_of_the_template_read_the_readme() -> None:
 
 def test_uvicorn_is_started_with_limits_everywhere() -> None:
     """Wherever the project starts it, or says how."""
-    limits = "--timeout-graceful-shutdown 4 --limit-concurrency 512"
+    protocol = "app.core.run.bounded_http:BoundedHTTP"
+    limits = f"--timeout-graceful-shutdown 4 --limit-concurrency 512 --http {protocol}"
     assert f"LIMITS := {limits}\n" in (ROOT / "Makefile").read_text()
     assert " ".join(LIMITS) == limits
-    assert serve.LIMITS == {"timeout_graceful_shutdown": 4, "limit_concurrency": 512}
+    assert {"timeout_graceful_shutdown": 4, "limit_concurrency": 512, "http": protocol} == serve.LIMITS
     started = re.compile(r"\buvicorn\b.*(:app\b|, (app|module)\b)|uvicorn\.(run|Config)\(")
     found = set()
     for file in project_files(ROOT):

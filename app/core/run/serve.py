@@ -12,6 +12,7 @@ from app.core.store.provider import Blueprint
 
 # the seconds that requests get to end after SIGTERM, and how many connections there may be
 LIMITS: dict[str, Any] = {"timeout_graceful_shutdown": 4, "limit_concurrency": 512}
+LIMITS["http"] = "app.core.run.bounded_http:BoundedHTTP"  # no caller is waited for for ever
 
 log = get_logger(__name__)
 
@@ -34,6 +35,5 @@ def serve(blueprint: Blueprint, arguments: Sequence[str]) -> None:
     import uvicorn  # noqa: PLC0415 - `exec` needs no server
 
     options: dict[str, Any] = {"proxy_headers": bool(given.proxies), "forwarded_allow_ips": given.proxies or None}
-    options["http"] = "app.core.run.keep_alive:KeepAlive"
     quiet: dict[str, Any] = {"access_log": False, "server_header": False}  # the service logs requests itself
     uvicorn.run("app.main:app", host=given.host, port=given.port or settings.port, **options, **quiet, **LIMITS)

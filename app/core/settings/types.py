@@ -138,12 +138,13 @@ def _one_segment(text: str) -> str:
 
 
 def _server_name(text: str) -> str:
-    if not (re.fullmatch(r"[A-Za-z0-9_.-]+", text) or _is_ip_address(text)):
+    if not (re.fullmatch(r"[A-Za-z0-9_.-]+", text) or is_ip_address(text)):
         raise ValueError("must be a host name or an IP address alone, without scheme and port")
     return text
 
 
-def _is_ip_address(text: str) -> bool:
+def is_ip_address(text: str) -> bool:
+    """Tell whether this is an address itself, and no name that has one."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -89,29 +89,20 @@ class _Connection(HTTPConnection):
             super().connect()
 
     def _new_conn(self) -> socket.socket:
-        return _open_socket(self)
+        """Do what urllib3 would do, with the deadline of the call; in its words, which decide on repetitions."""
+        try:
+            with call_within(self.timeout):
+                return connected(self.host, self.port, self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no connection in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, str(error)) from error
 
 
-class _TLSConnection(HTTPSConnection):
-    def connect(self) -> None:
-        with forks.whole:
-            super().connect()
-
-    def _new_conn(self) -> socket.socket:
-        return _open_socket(self)
-
-
-def _open_socket(connection: HTTPConnection) -> socket.socket:
-    """Do what urllib3 would do, with the deadline of the call; in its words, which decide on repetitions."""
-    try:
-        with call_within(connection.timeout):
-            return connected(connection.host, connection.port, connection.socket_options or ())
-    except socket.gaierror as error:
-        raise NameResolutionError(connection.host, connection, error) from error
-    except TimeoutError as error:
-        raise ConnectTimeoutError(connection, "no connection in time") from error
-    except OSError as error:
-        raise NewConnectionError(connection, str(error)) from error
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same, over TLS."""
 
 
 class Pool(HTTPConnectionPool):

@@ -4,7 +4,6 @@ The time-out of a socket counts for each read: a server that sends one byte a se
 write gets only what is left of the call's time; finding the address, connecting and the TLS handshake do, too.
 """
 
-import ipaddress
 import socket
 import ssl
 import threading
@@ -18,6 +17,7 @@ import requests
 from urllib3.util.connection import allowed_gai_family
 
 from app.core import forks
+from app.core.settings.types import is_ip_address
 
 LARGEST_ANSWER = 32 * 2**20  # bytes, as they come and when they are unpacked; Vault takes no larger request either
 
@@ -151,7 +151,7 @@ def _addresses(host: str, port: int) -> list[Any]:
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
             found.set_exception(error)
 
-    if _is_address(host):
+    if is_ip_address(host):
         return look_up()
     found: Future[list[Any]] = Future()
     try:
@@ -162,11 +162,3 @@ def _addresses(host: str, port: int) -> list[Any]:
         return found.result(time_left())
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, "the name service does not answer within VAULT_TIMEOUT") from None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

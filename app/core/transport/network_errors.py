@@ -118,7 +118,7 @@ def _meaning(error: requests.RequestException, address: str, server: str, variab
         case RedirectRefused():
             return refused_redirect(error, address, server, variable)
         case requests.exceptions.ProxyError() if proxy:
-            return VaultUnreachable(address, *_proxy_failure(error, proxy, address, server, variable))
+            return VaultUnreachable(address, *proxy_failure(error, proxy, address, server, variable))
         case requests.exceptions.InvalidSchema() | requests.exceptions.InvalidURL() if proxy:
             return VaultUnreachable(address, *unusable_proxy(proxy, address))
         case requests.exceptions.SSLError():
@@ -156,9 +156,7 @@ def _failed_elsewhere(failed: RedirectFailed, address: str, server: str, variabl
     return type(found or VaultUnreachable(address, reason, told))(address, f"it redirects to {target}: {reason}", told)
 
 
-def _proxy_failure(
-    error: requests.RequestException, proxy: Proxy, address: str, server: str, variable: str
-) -> tuple[str, str]:
+def proxy_failure(error: BaseException, proxy: Proxy, address: str, server: str, variable: str) -> tuple[str, str]:
     """Tell a proxy that is not there from one that refuses; return cause and remedy."""
     for cause in _causes(error):
         if refused := re.search(r"Tunnel connection failed: (\d{3})", str(cause)):

@@ -12,8 +12,8 @@ import requests
 from app.core.errors import VaultTLSFailed, VaultUnreachable
 from app.core.settings.types import is_loopback, socket_path
 from app.core.transport.error_causes import HUNG_UP
-from app.core.transport.network_errors import network_errors, tls_failure
-from app.core.transport.proxies import proxy_for, unusable_proxy, without_proxy
+from app.core.transport.network_errors import network_errors, proxy_failure, tls_failure
+from app.core.transport.proxies import proxy_for, unusable_proxy
 from app.core.transport.tls import TLSFiles, tls_context
 from app.core.transport.unix_sockets import open_socket, unreachable
 from app.extras.doctor.certificates import day, expiry_of, judged
@@ -72,13 +72,8 @@ def connect(server: Server) -> Iterator[Finding]:
         socket.create_connection((host, port), server.timeout).close()
     except OSError as error:
         if proxy:
-            late = isinstance(error, TimeoutError)
-            cause = (
-                f"{proxy} does not answer within VAULT_TIMEOUT"
-                if late
-                else f"no connection to {proxy} ({error.strerror})"
-            )
-            raise VaultUnreachable(server.url, cause, without_proxy(server.url, proxy)) from None
+            told = proxy_failure(error, proxy, server.url, server.name, server.variable)
+            raise VaultUnreachable(server.url, *told) from None
         if isinstance(error, TimeoutError):
             remedy = f"Check {server.variable}, and the firewalls and routes in between."
             raise VaultUnreachable(f"{host}:{port}", "no answer within VAULT_TIMEOUT", remedy) from None

@@ -22,11 +22,16 @@ async def block() -> None:
 
 @app.post("/child")
 async def fork() -> int:
-    """Fork a child that waits."""
+    """Fork a child that waits; it runs by now, since Python forgets what signals a child gets before."""
+    reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writes, b".")
         time.sleep(60)  # noqa: ASYNC251 - it is a process of its own
         os._exit(1)
+    os.read(reads, 1)
+    os.close(reads)
+    os.close(writes)
     children.append(child)
     return child
 
