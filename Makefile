@@ -90,7 +90,7 @@ test: $(STAMP) ## run all tests but the slow ones, with the servers that they ne
 	@$(PYTEST) $(if $(ARGS),$(ARGS),$(PARALLEL) -m 'not slow')
 
 test-fast: $(STAMP) ## run the tests that need no server, in seconds
-	@$(PYTEST) -q -m 'not server and not slow' $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m 'not server and not slow' --ignore-glob '*/integration' $(ARGS)
 
 test-all: $(STAMP) ## run all tests, and measure which branches they reach
 	@$(BIN)/python -m coverage erase

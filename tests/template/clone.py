@@ -24,6 +24,8 @@ from infrastructure.project import project_files
 from infrastructure.seed import SECRET_PATH
 from tests.support import DEADLINE, ROOT, SECRETS, free_port, until
 
+TYPES = ".mypy_cache"
+
 # for tests of what the pages show of the samples
 README_IS_OURS = (ROOT / "README.md").read_text().startswith(f"# {TITLE}\n")
 about_our_readme = pytest.mark.skipif(not README_IS_OURS, reason="README.md is not the template's")
@@ -46,6 +48,8 @@ class Clone:
             target = directory / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)  # with its time, or make would install again
+        if (ROOT / TYPES).is_dir():  # mypy then looks at what was changed, not at all
+            shutil.copytree(ROOT / TYPES, directory / TYPES)
         subprocess.run(["git", "init", "--quiet"], cwd=directory, check=True)
 
     def commit(self) -> None:
@@ -84,7 +88,7 @@ class Clone:
         has_fast = re.search("^test-fast:", (self.directory / "Makefile").read_text(), re.MULTILINE)
         for act in (
             partial(self.make, "check"),
-            partial(self.make, "test-fast") if has_fast else self.run_tests_without_servers,
+            partial(self.make, "test-fast", "ARGS=--numprocesses 4") if has_fast else self.run_tests_without_servers,
         ):
             done = act()
             assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-10_000:]

@@ -6,6 +6,8 @@ from app.core.logs.logging_config import configure_logging
 from benchmarks.fleet import DOWN, INTERVAL, UP, Fleet, histogram, picture
 from tests.support import ROOT
 
+pytestmark = pytest.mark.slow  # each process would run the simulation for itself
+
 
 @pytest.fixture(scope="module")
 def fleet() -> Fleet:

@@ -70,7 +70,7 @@ def test_every_mark_in_the_project_names_an_extra_and_every_block_is_whole() -> 
             assert set(named) <= {*HERE, *gone, "template"}, file.relative_to(ROOT)
 
 
-@pytest.mark.parametrize("extras", [HERE, *([each] for each in HERE)], ids=", ".join)
+@pytest.mark.parametrize("extras", [HERE, *(pytest.param([each], marks=pytest.mark.slow) for each in HERE)], ids=str)
 def test_what_is_left_of_each_file_is_python(extras: list[str]) -> None:
     """A formatter that wraps a marked line would move the mark into the middle of a statement."""
     gone = paths_of(ROOT, extras)

@@ -16,6 +16,7 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
+    SSLError,
 )
 from urllib3.util import Retry
 
@@ -35,6 +36,8 @@ class _Retry(Retry):
                 raise timeout
             case ConnectTimeoutError() as timeout:
                 raise MaxRetryError(context["_pool"], args[1], timeout)
+            case SSLError(args=(ssl.SSLCertVerificationError(), *_)) as refused:  # it would be the same certificate
+                raise MaxRetryError(context["_pool"], args[1], refused)
         following = super().increment(*args, **context)
         response = context.get("response")
         pause = (following.get_retry_after(response) if response else None) or following.get_backoff_time()

@@ -22,7 +22,7 @@ from tests.pki import Authority
 from tests.support import DEADLINE
 from tests.trickling import Script, answering, served, trickle
 
-TIMEOUT = 0.5
+TIMEOUT = 0.3
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 PACKED = CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")

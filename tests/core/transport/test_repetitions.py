@@ -16,12 +16,20 @@ from app.core.errors import (
     VaultSealed,
 )
 from app.core.settings.vault import VaultSettings
+from app.core.transport.connections import RETRIES
 from app.core.transport.http import open_http, vault_client
 from app.core.vault.errors import vault_errors
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 
 PASSING = [412, 429, 472, 473, 500, 501, 502, 503, 504, 507, 520, 599]
 HTML = (("Content-Type", "text/html"),)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the pauses are is not what these tests are about."""
+    monkeypatch.setattr(RETRIES, "backoff_factor", 0)
+    monkeypatch.setattr(RETRIES, "backoff_jitter", 0)
 
 
 def ask(fault: Callable[[str, str], Fault | None], method: str = "GET") -> tuple[Any, FaultyProxy]:

@@ -36,25 +36,40 @@ def strict(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     return bool(request.param)
 
 
+class Server(FaultyProxy):
+    """Answers every request, and counts who connects."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", lambda *_: Fault(status=200))
+        self.accepted = 0
+
+    def verify_request(self, *_: object) -> bool:
+        """Take every connection."""
+        self.accepted += 1
+        return True
+
+
 @contextmanager
-def served(pair: Pair) -> Iterator[str]:
+def served(pair: Pair) -> Iterator[tuple[str, Server]]:
     """Answer every request over TLS with this certificate."""
-    server = FaultyProxy("http://127.0.0.1:9", lambda *_: Fault(status=200))
+    server = Server()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pair)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     with server.running() as url:
-        yield url.replace("http:", "https:")
+        yield url.replace("http:", "https:"), server
 
 
 def failure(pair: Pair, ca: Path) -> VaultTLSFailed | None:
-    """Return what a request to a server with this certificate fails with, if it does."""
-    with served(pair) as url, open_http(VaultSettings(url=url, cacert=ca)) as http:
+    """Return what a request to a server with this certificate fails with, if it does; nobody asks for it twice."""
+    with served(pair) as (url, server), open_http(VaultSettings(url=url, cacert=ca)) as http:
         try:
             with network_errors(url):
                 http.get(f"{url}/v1/sys/health", timeout=5)
         except VaultTLSFailed as error:
             return error
+        finally:
+            assert server.accepted == 1
     return None
 
 

@@ -1,5 +1,6 @@
 """Who is answered: under which names, and from which pages."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ PRODUCTION = {"environment": "production"}
 OURS = {"allowed_hosts": "api.example.com, *.internal.example.com, 10.0.0.5, ::1"}
 
 
+@cache
 def client(**settings: Any) -> TestClient:
-    """Call a service with these settings."""
+    """Call a service with these settings; nothing here changes it."""
     return TestClient(create_app(Settings.model_validate({"secrets": SECRETS, **settings})))
 
 
