@@ -12,7 +12,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 A_LOOK = 0.05  # seconds; in between, the event loop reads what has arrived, and that ends the waiting
 
-_Protocol: Any = AutoHTTPProtocol  # by h11, or by httptools where it is installed
+_Protocol: Any = AutoHTTPProtocol  # by httptools, or by h11 where that is not installed
+_Some: Any = object  # one of them
 
 
 class _Bound:
@@ -39,8 +40,13 @@ class _Bound:
         self._timer = self._loop.call_later(A_LOOK, self._act)
 
 
-class BoundedHTTP(_Protocol):  # type: ignore[misc] # which one, the installation decides
-    """uvicorn's own protocol, which waits for no caller for ever."""
+class Bounds(_Some):  # type: ignore[misc]
+    """Goes in front of a protocol of uvicorn's: it waits for no caller for ever."""
+
+    cycle: Any  # uvicorn's: the request that is answered, or was last
+    loop: asyncio.AbstractEventLoop
+    timeout_keep_alive_task: asyncio.TimerHandle | None
+    transport: Any
 
     head_timeout = 10.0  # seconds for the head of a request as a whole, from the connection or from its first byte
     taking_timeout = 30.0  # seconds in which a caller must take what has piled up for it
@@ -99,3 +105,7 @@ class BoundedHTTP(_Protocol):  # type: ignore[misc] # which one, the installatio
         self._taking.end()
         if self.transport.get_write_buffer_size():  # else it was taken, after the last pause
             self.transport.abort()
+
+
+class BoundedHTTP(Bounds, _Protocol):  # type: ignore[misc] # which one, the installation decides
+    """What the service speaks."""

@@ -1,6 +1,7 @@
 """What happens when no file descriptor is left for a connection? It is closed, and the log says so once a second.
 
-asyncio would try thousands of times a second, more and more, with a traceback each time, while the caller waits.
+asyncio would try thousands of times a second, more and more, with a traceback each time, while the caller waits. uvloop
+closes such connections by itself and says nothing, so there the descriptors are looked at once a second.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ class LoopErrors:
         self._spare: int | None = None  # a descriptor that can be given up to accept, and close, what is waiting
         self._closed = 0  # connections since the last line
         self._next_line = 0.0
+        self._next_look: asyncio.TimerHandle | None = None
         self._keep_spare()
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -41,14 +43,27 @@ class LoopErrors:
             log.error("connections_not_accepted", reason=os.strerror(error.errno), closed=self._closed)
             self._closed, self._next_line = 0, now + EVERY
 
+    def look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say once a second that no descriptor is left, until `close`."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            log.error("connections_not_accepted", reason=error.strerror)  # noqa: TRY400 - where it was met says nothing
+        self._next_look = loop.call_later(EVERY, self.look, loop)
+
     def close(self) -> None:
-        """Give up the spare descriptor."""
+        """Give up the spare descriptor, and look no more."""
+        self._give_up_spare()
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def _give_up_spare(self) -> None:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
 
     def _close_waiting(self, file: int) -> None:
-        self.close()
+        self._give_up_spare()
         listener = socket.socket(fileno=file)
         try:
             for _ in range(MOST):
@@ -74,6 +89,8 @@ def bounded_loop_errors() -> Iterator[None]:
         return
     errors = LoopErrors()
     loop.set_exception_handler(errors)
+    if not isinstance(loop, asyncio.BaseEventLoop):  # uvloop's
+        errors.look(loop)
     try:
         yield
     finally:

@@ -11,8 +11,10 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.run.bounded_http import BoundedHTTP
+from app.core.run.bounded_http import Bounds
 from app.core.run.serve import LIMITS
 from tests.support import until
 
@@ -21,11 +23,19 @@ LARGE = 8 * 2**20  # bytes: more than the buffers of two sockets take
 WHOLE = b"GET /small HTTP/1.1\r\nHost: testserver\r\n\r\n"
 
 
-class Quick(BoundedHTTP):
-    """The service's protocol, with bounds that a test can wait for."""
+class Quick(Bounds):
+    """The bounds of the service, so short that a test can wait for them."""
 
     head_timeout = BOUND
     taking_timeout = BOUND
+
+
+class QuickH11(Quick, H11Protocol):
+    """Over the protocol that uvicorn always has."""
+
+
+class QuickHttpTools(Quick, HttpToolsProtocol):
+    """Over the one that it prefers."""
 
 
 async def answer(scope: object, receive: object, send: object) -> None:
@@ -41,7 +51,7 @@ async def answer(scope: object, receive: object, send: object) -> None:
 
 
 @contextmanager
-def serving(protocol: type[BoundedHTTP]) -> Iterator[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
+def serving(protocol: type[Bounds]) -> Iterator[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
     """Serve at a port of its own; give the server, and how to connect to it."""
     options = {"http": protocol, "log_config": None, "lifespan": "off", "timeout_keep_alive": 20}
     config = uvicorn.Config(answer, port=0, **{**LIMITS, **options})
@@ -58,10 +68,10 @@ def serving(protocol: type[BoundedHTTP]) -> Iterator[tuple[uvicorn.Server, Calla
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
+@pytest.fixture(scope="module", params=[QuickH11, QuickHttpTools])
+def served(request: pytest.FixtureRequest) -> Iterator[tuple[uvicorn.Server, Callable[[], socket.socket]]]:
     """Serve with short bounds."""
-    with serving(Quick) as both:
+    with serving(request.param) as both:
         yield both
 
 
