@@ -1,10 +1,13 @@
-"""Is what Vault says of a token well-formed? Types, ranges and characters are checked here, where an answer is read.
+"""Is what Vault says well-formed? Types, ranges and characters are checked here, where an answer is read.
 
-What is let through is kept for the life of the token: a malformed number would break every later call.
+What is let through of a token is kept for its life: a malformed number would break every later call. What is malformed
+is never repeated: it may be anything.
 """
 
 import math
 import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from app.core.errors import BadRequest, UnexpectedAnswer
@@ -12,6 +15,7 @@ from app.core.transport.network_errors import not_vault
 from app.core.vault.errors import data_of, refuse_wrapped
 
 LONGEST = 2**63 / 1e9  # seconds that fit into what Vault counts them in: 292 years
+YEARS = range(1970, 9999)  # in which a moment can be
 
 
 def checked_auth(answer: Any, subject: str) -> dict[str, Any]:
@@ -28,18 +32,18 @@ def checked_auth(answer: Any, subject: str) -> dict[str, Any]:
         ):
             auth: dict[str, Any] = answer["auth"]
         case {"auth": {"client_token": str(token)}} if token:
-            raise _malformed(subject, "lease_duration or renewable")
+            raise malformed(subject, "lease_duration or renewable")
         case _:
             raise _no_token(subject)
     if not is_token(auth["client_token"]):
-        raise _malformed(subject, "client_token")
+        raise malformed(subject, "client_token")
     uses, kind = auth.get("num_uses"), auth.get("token_type")
     if not (uses is None or (_is_whole(uses) and uses >= 0)):
-        raise _malformed(subject, "num_uses")
+        raise malformed(subject, "num_uses")
     if not (kind is None or isinstance(kind, str)):
-        raise _malformed(subject, "token_type")
+        raise malformed(subject, "token_type")
     if not _are_texts(auth.get("policies")):
-        raise _malformed(subject, "policies")
+        raise malformed(subject, "policies")
     return auth
 
 
@@ -57,8 +61,72 @@ def checked_lookup(answer: Any, subject: str = "auth/token/lookup-self") -> dict
     }
     for name, is_good in well_formed.items():
         if not is_good:
-            raise _malformed(subject, name)
+            raise malformed(subject, name)
     return known
+
+
+def checked_version(answer: Any, subject: str) -> int:
+    """Return the version that a write has made."""
+    version: Any = data_of(answer).get("version")
+    if not _is_whole(version) or int(version) < 1:
+        raise malformed(subject, "version")
+    return int(version)
+
+
+def checked_time(text: Any, subject: str, name: str) -> float:
+    """Return a moment (RFC 3339) in seconds since 1970."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise malformed(subject, name) from None
+    if moment.tzinfo is None or moment.year not in YEARS:
+        raise malformed(subject, name)
+    return moment.timestamp()
+
+
+def checked_metadata(answer: Any, subject: str) -> dict[str, Any]:
+    """Return what is known of a secret of KV version 2 and of its versions."""
+    known = data_of(answer)
+    versions, custom = known.get("versions", {}), known.get("custom_metadata")
+    if not _is_whole(known.get("current_version")):
+        raise malformed(subject, "current_version")
+    if not (custom is None or (isinstance(custom, dict) and _are_texts([*custom.values()]))):
+        raise malformed(subject, "custom_metadata")
+    if not isinstance(versions, dict) or not all(_is_version(number, about) for number, about in versions.items()):
+        raise malformed(subject, "versions")
+    for about in versions.values():
+        checked_time(about.get("created_time"), subject, "created_time")
+        if deleted := about.get("deletion_time"):
+            checked_time(deleted, subject, "deletion_time")
+    return known
+
+
+def checked_names(answer: Any, subject: str) -> list[str]:
+    """Return the names in a folder."""
+    names = data_of(answer).get("keys", [])
+    if not isinstance(names, list) or not _are_texts(names):
+        raise malformed(subject, "keys")
+    return names
+
+
+def checked_capabilities(answer: Any, subject: str, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return what a token may do at each of these paths."""
+    held = data_of(answer)
+    for path in paths:
+        if not _are_texts(held.get(path)):
+            raise malformed(subject, "capabilities")
+    return {path: list(held.get(path) or ()) for path in paths}
+
+
+def checked_mounts(answer: Any, subject: str) -> dict[str, str]:
+    """Return what is mounted where, of the secrets engines: the type by the path."""
+    match data_of(answer).get("secret", {}):
+        case dict(mounts) if all(
+            isinstance(each, dict) and isinstance(each.get("type"), str) for each in mounts.values()
+        ):
+            return {str(path): mount["type"] for path, mount in mounts.items()}
+        case _:
+            raise malformed(subject, "secret")
 
 
 def is_token(text: Any) -> bool:
@@ -73,6 +141,11 @@ def _is_ttl(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 2**63
+
+
+def _is_version(number: Any, about: Any) -> bool:
+    is_number = isinstance(number, str) and number.isascii() and number.isdecimal()
+    return is_number and isinstance(about, dict) and isinstance(about.get("destroyed", False), bool)
 
 
 def _are_texts(value: Any) -> bool:
@@ -96,6 +169,7 @@ def _no_token(subject: str) -> UnexpectedAnswer:
     return not_vault(subject, "no token in it")
 
 
-def _malformed(subject: str, what: str) -> UnexpectedAnswer:
+def malformed(subject: str, what: str) -> UnexpectedAnswer:
+    """Return the error for an answer of which one field is not what Vault sends."""
     remedy = "Check what stands between this service and Vault, and that VAULT_URL is Vault's address."
     return UnexpectedAnswer(subject, f"the answer is malformed: {what} is not what Vault sends", remedy)

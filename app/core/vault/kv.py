@@ -6,7 +6,6 @@ Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (vers
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import hvac
@@ -28,8 +27,8 @@ from app.core.settings.types import refuse_bad_path
 from app.core.store.source import Secret
 from app.core.transport.http import quoted
 from app.core.transport.network_errors import not_vault
+from app.core.vault.answers import checked_capabilities, checked_mounts, checked_names, checked_time, checked_version
 from app.core.vault.auth_methods.none import ADD_ONE, UNSEEN
-from app.core.vault.errors import data_of
 from app.core.vault.mounts import NOTHING_THERE, kv_version_in
 from app.core.vault.never_backwards import NeverBackwards
 from app.core.vault.session import VaultSession
@@ -103,8 +102,8 @@ class VaultKV:
     def capabilities(self, api_paths: Sequence[str]) -> dict[str, list[str]]:
         """Ask what the token may do at each of these paths (`POST sys/capabilities-self`)."""
         where = "sys/capabilities-self"
-        held = data_of(self._session.call(where, lambda client: client.sys.get_capabilities(list(api_paths))))
-        return {path: list(held.get(path, ())) for path in api_paths}
+        answer = self._session.call(where, lambda client: client.sys.get_capabilities(list(api_paths)))
+        return checked_capabilities(answer, where, api_paths)
 
     def _where(self, path: str) -> str:
         """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
@@ -122,7 +121,7 @@ class VaultKV:
             held = self.capabilities([folder, f"{folder}/"])
             if any({"list", "root"}.intersection(some) for some in held.values()):
                 answer = self._session.call(folder, lambda client: client.adapter.list(f"/v1/{quoted(folder)}"))
-                return [str(name) for name in data_of(answer).get("keys", ())]
+                return checked_names(answer, folder)
         return []
 
     def _is_there(self, path: str) -> bool:
@@ -158,11 +157,13 @@ class VaultKV:
 
     def _secret_2(self, where: str, path: str, answer: Any) -> Secret:
         match answer:
-            case {"data": {"data": dict(data), "metadata": {"version": int(version), "created_time": str(created)}}}:
-                return Secret(path, data, version, datetime.fromisoformat(created).timestamp())
-            case {"data": {"data": None, "metadata": {"version": version, "destroyed": True}}}:
+            case {"data": {"data": dict(data), "metadata": {"created_time": created} as about}} if "version" in about:
+                return Secret(
+                    path, data, checked_version({"data": about}, where), checked_time(created, where, "created_time")
+                )
+            case {"data": {"data": None, "metadata": {"version": int(version), "destroyed": True}}}:
                 raise VersionDeleted(where, f"version {version} was destroyed", "Write a new version.")
-            case {"data": {"data": None, "metadata": {"version": version}}}:
+            case {"data": {"data": None, "metadata": {"version": int(version)}}}:
                 raise VersionDeleted(
                     where,
                     f"version {version} was deleted",
@@ -227,8 +228,8 @@ class VaultKV:
         """Ask Vault where KV engines are mounted that the token may use."""
         where = "sys/internal/ui/mounts"
         answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{where}"))
-        mounts = data_of(answer).get("secret", {})
-        return sorted(path.rstrip("/") for path, mount in mounts.items() if mount.get("type") in {"kv", "generic"})
+        mounts = checked_mounts(answer, where)
+        return sorted(path.rstrip("/") for path, kind in mounts.items() if kind in {"kv", "generic"})
 
     def _denied(self, where: str, api_path: str, capability: str, better: str = "", hint: str = "") -> PermissionDenied:
         """Say which capability is missing, and what the token has instead; `better` is a better remedy, if any."""

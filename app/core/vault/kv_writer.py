@@ -23,7 +23,7 @@ from app.core.errors import (
 )
 from app.core.transport.error_causes import CAS_REQUIRED, STALE_WRITE
 from app.core.transport.http import quoted
-from app.core.vault.errors import data_of
+from app.core.vault.answers import checked_metadata, checked_names, checked_version
 from app.core.vault.kv import VaultKV
 from app.core.vault.session import VaultSession
 from app.core.vault.slips import mount_slip
@@ -120,7 +120,7 @@ class VaultKVWriter(VaultKV):
             raise
         except PathMissing:
             return self.list(path) if self._has_another_version("1" if where == path else "2") else []
-        return [str(name) for name in data_of(answer).get("keys", ())]
+        return checked_names(answer, self._where(path) if path else self._mount_point)
 
     def metadata(self, path: str) -> dict[str, Any]:
         """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
@@ -148,7 +148,7 @@ class VaultKVWriter(VaultKV):
             raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
 
     def _metadata(self, path: str) -> dict[str, Any]:
-        return data_of(self._send(path, "read", "get", f"metadata/{path}"))
+        return checked_metadata(self._send(path, "read", "get", f"metadata/{path}"), self._where(path))
 
     def _refuse_to_write(self, path: str) -> None:
         """Raise `AccessRefused` before anything is sent, also to find out the KV version."""
@@ -190,7 +190,7 @@ class VaultKVWriter(VaultKV):
 
     def _new_version(self, path: str, answer: Any) -> int:
         """Return the version that was written; no read of this process gets an older one any more."""
-        version = int(data_of(answer).get("version", 0))
+        version = checked_version(answer, self._where(path))
         known = self._session.secret_versions
         known[self._where(path)] = max(version, known.get(self._where(path), 0))
         return version

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.core.errors import MountMissing, WrongKVVersion
 from app.core.transport.network_errors import not_vault
+from app.core.vault.answers import malformed
 from app.core.vault.slips import mount_slip
 
 NOTHING_THERE = "nothing is mounted there that the token may use"
@@ -15,8 +16,10 @@ def kv_version_in(answer: Any, mount_point: str, where: str) -> str:
         case {"data": {"path": str(there)}} if mount_point.startswith(there):  # it ends with a slash
             cause = f"nothing is mounted there: it is a path in {there}"
             raise MountMissing(mount_point, cause, mount_slip(mount_point, there.strip("/")))
-        case {"data": {"type": "kv", "options": {"version": str(version)}}}:
-            return version
+        case {"data": {"type": "kv", "options": {"version": "1" | "2" as version}}}:
+            return str(version)
+        case {"data": {"type": "kv", "options": {"version": _}}}:
+            raise malformed(where, "version")
         case {"data": {"type": "kv" | "generic"}}:
             return "1"
         case {"data": {"type": str(other)}}:

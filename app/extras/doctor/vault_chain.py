@@ -1,5 +1,6 @@
 """What stands between the service and the secrets of one Vault? The chain, from the address to the values."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from app.core.store.source import Secret, SecretRef
 from app.core.transport.http import open_http, vault_client
 from app.core.transport.network_errors import not_vault
 from app.core.transport.tls import vault_files
+from app.core.vault.answers import malformed
 from app.core.vault.errors import not_initialised, sealed, vault_errors
 from app.core.vault.kv import VaultKV
 from app.core.vault.policy import writing_grants
@@ -87,7 +89,10 @@ class VaultChain:
                 yield ok(f"version {version}, unsealed, {role}", url)
             case _:
                 raise not_vault(url, "no health in it")
-        skew = self._clock() - float(answer.get("server_time_utc", self._clock()))
+        there = answer.get("server_time_utc", self._clock())
+        if not isinstance(there, int | float) or not math.isfinite(there):
+            raise malformed(url, "server_time_utc")
+        skew = self._clock() - there
         if abs(skew) > SKEW:
             apart = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Vault's"
             yield warning(f"{apart}: certificates and JWTs may not be good", "Fix the clocks: `timedatectl status`.")

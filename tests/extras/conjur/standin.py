@@ -208,6 +208,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"  # keeps connections alive
+    disable_nagle_algorithm = True  # or the body of an answer waits 40 ms for a word on its head
 
     def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
