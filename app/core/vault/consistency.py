@@ -7,6 +7,7 @@ is not as far yet (`X-Vault-Inconsistent: forward-active-node`). Servers that kn
 
 import base64
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from app.core import forks
 INDEX = "X-Vault-Index"
 FORWARD = {"X-Vault-Inconsistent": "forward-active-node"}
 FAR = 2**62  # no storage gets there
+LAG = 10.0  # seconds; a follower is a tenth of a second behind, as a rule
 
 
 class _Index(NamedTuple):
@@ -73,6 +75,35 @@ class Consistency:
             with self._lock:
                 if self._newest is None or not found.is_behind(self._newest):
                     self._newest = found
+
+
+class RecentChanges:
+    """Which secrets this process has just made or removed: a node that lags does not know it yet."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._changes: dict[str, tuple[float, bool]] = {}  # by mount point and path: when, and whether it is there
+        self._lock = forks.Lock()
+
+    def note(self, where: str, *, is_there: bool) -> None:
+        """Keep it in mind, for `LAG` seconds."""
+        now = self._clock()
+        with self._lock:
+            self._changes = {each: known for each, known in self._changes.items() if known[0] > now - LAG}
+            self._changes[where] = now, is_there
+
+    def is_removed(self, where: str) -> bool:
+        """Tell whether a secret was removed, and not made again."""
+        return self._recent().get(where) is False
+
+    def agree(self, folder: str, names: list[str]) -> bool:
+        """Tell whether a folder may have these names."""
+        parts = [(each.rpartition("/"), is_there) for each, is_there in self._recent().items()]
+        return all((name in names) == is_there for (parent, _, name), is_there in parts if parent == folder)
+
+    def _recent(self) -> dict[str, bool]:
+        now = self._clock()
+        return {each: is_there for each, (then, is_there) in self._changes.items() if then > now - LAG}
 
 
 def _understood(text: str) -> _Index:

@@ -1,7 +1,7 @@
 """How are secrets read from Vault's KV engine?
 
 Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (version 1). After a failure, and only then,
-`POST sys/capabilities-self` and `GET sys/internal/ui/mounts/<mount>` tell what prevents it.
+`POST sys/capabilities-self` and the mount table tell what prevents it.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,8 @@ from app.core.errors import (
     AccessRefused,
     BackendError,
     MountMissing,
-    MountUnseen,
     PathMissing,
     PermissionDenied,
-    UnexpectedAnswer,
     VersionDeleted,
     VersionMissing,
     WrongKVVersion,
@@ -27,29 +25,23 @@ from app.core.settings.types import refuse_bad_path
 from app.core.store.source import Secret
 from app.core.transport.http import quoted
 from app.core.transport.network_errors import not_vault
-from app.core.vault.answers import checked_capabilities, checked_mounts, checked_names, checked_time, checked_version
+from app.core.vault.answers import checked_capabilities, checked_names, checked_time, checked_version
 from app.core.vault.auth_methods.none import ADD_ONE, UNSEEN
-from app.core.vault.mounts import NOTHING_THERE, kv_version_in
+from app.core.vault.mounts import NOTHING_THERE, VaultMount
 from app.core.vault.never_backwards import NeverBackwards
-from app.core.vault.session import VaultSession
 from app.core.vault.slips import conditional, listed, looks_like_version_2, missing, mount_slip, path_slip
 
 
-class VaultKV:
+class VaultKV(VaultMount):
     """The secrets below one mount point."""
-
-    def __init__(self, session: VaultSession) -> None:
-        self._session = session
-        self._mount_point = session.settings.mount_point
 
     def read(self, path: str, version: int | None = None) -> Secret:
         """Read the secret at `path`, by default its latest version: one request."""
         where = self._where(path)
         self._refuse_to_read(where)
+        if version is not None:
+            self._refuse_in_version_1(where, version)
         kv_version = self._version()
-        if version is not None and kv_version == "1":  # it would answer with what is there now
-            cause = f"KV version 1 keeps no versions, so there is no version {version}"
-            raise WrongKVVersion(where, cause, "Ask for no version, or move the secret to a KV version 2 mount.")
 
         def fetch(**more: Any) -> Any:
             return self._session.call(where, lambda client: self._get(client, kv_version, path, version, **more))
@@ -80,21 +72,6 @@ class VaultKV:
             raise missing(where, self._mount_point, path, self._names_in) from None
         return self._secret_2(where, path, answer) if kv_version == "2" else self._secret_1(where, path, answer)
 
-    def check_mount(self) -> str:
-        """Return the KV version that is mounted, if it is the configured one.
-
-        Raises `WrongKVVersion` if it is not, and `MountUnseen` if the token may use nothing there.
-        """
-        configured, found = self._session.settings.kv_version, self._mounted_version()
-        if found is None:
-            usable = ", ".join(self.usable_mounts()) or "none"
-            check = f"Check VAULT_MOUNT_POINT (the token may use: {usable}), VAULT_NAMESPACE, and what policies allow."
-            raise MountUnseen(self._mount_point, NOTHING_THERE, mount_slip(self._mount_point) or check)
-        if configured not in {found, "auto"}:
-            remedy = f"Set VAULT_KV_VERSION={found}."
-            raise WrongKVVersion(self._mount_point, f"the mount is KV version {found}, not {configured}", remedy)
-        return found
-
     def api_path(self, path: str) -> str:
         """Return where the secret is in Vault's API, which is what policies name."""
         return f"{self._mount_point}/data/{path}" if self._version() == "2" else f"{self._mount_point}/{path}"
@@ -113,6 +90,11 @@ class VaultKV:
     def _refuse_to_read(self, where: str) -> None:
         if self._session.settings.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
+
+    def _refuse_in_version_1(self, where: str, version: int) -> None:
+        if self._version() == "1" and not self._has_another_version("1"):  # it would answer with what is there now
+            cause = f"KV version 1 keeps no versions, so there is no version {version}"
+            raise WrongKVVersion(where, cause, "Ask for no version, or move the secret to a KV version 2 mount.")
 
     def _names_in(self, path: str) -> list[str]:
         """Return the names in a folder, if it is one and the token may list it; what it may not is not tried."""
@@ -173,64 +155,6 @@ class VaultKV:
                 self._check_mount_if_possible()
                 raise not_vault(where, "no secret in it")
 
-    def _version(self) -> str:
-        """Return the configured KV version; with `auto`, ask once (and again after a failure to tell)."""
-        configured = self._session.settings.kv_version
-        if configured != "auto":
-            return configured
-        found = self._session.kv_versions.get(self._mount_point) or self._mounted_version()
-        if found is None:
-            raise PermissionDenied(
-                f"sys/internal/ui/mounts/{self._mount_point}",
-                "the token may not look which KV version is mounted, or nothing is",
-                mount_slip(self._mount_point)
-                or "Check VAULT_MOUNT_POINT, or set VAULT_KV_VERSION to 1 or 2 instead of auto.",
-            )
-        self._session.kv_versions[self._mount_point] = found
-        return found
-
-    def _has_another_version(self, before: str) -> bool:
-        """With `auto`, ask again after a failure: a mount can be upgraded, or mounted again with another version."""
-        if (
-            self._session.settings.kv_version != "auto"
-            or self._session.kv_versions.pop(self._mount_point, None) is None
-        ):
-            return False
-        with suppress(BackendError):
-            return self._version() != before
-        return False
-
-    def _mounted_version(self) -> str | None:
-        """Ask Vault which KV version is mounted; None if the token may not know."""
-        where = f"sys/internal/ui/mounts/{self._mount_point}"
-        try:
-            answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{quoted(where)}"))
-        except (PermissionDenied, PathMissing):
-            return None
-        return kv_version_in(answer, self._mount_point, where)
-
-    def _check_mount_if_possible(self) -> str:
-        """Raise what is wrong with the mount, if that is why a read failed; return a hint if the token does not see it.
-
-        The question may fail in its turn.
-        """
-        try:
-            self.check_mount()
-        except (WrongKVVersion, UnexpectedAnswer, MountMissing):
-            raise
-        except MountUnseen as error:
-            return f" {error.remedy}"
-        except BackendError:
-            pass
-        return ""
-
-    def usable_mounts(self) -> list[str]:
-        """Ask Vault where KV engines are mounted that the token may use."""
-        where = "sys/internal/ui/mounts"
-        answer = self._session.call(where, lambda client: client.adapter.get(f"/v1/{where}"))
-        mounts = checked_mounts(answer, where)
-        return sorted(path.rstrip("/") for path, kind in mounts.items() if kind in {"kv", "generic"})
-
     def _denied(self, where: str, api_path: str, capability: str, better: str = "", hint: str = "") -> PermissionDenied:
         """Say which capability is missing, and what the token has instead; `better` is a better remedy, if any."""
         cause = "permission denied"
@@ -242,10 +166,21 @@ class VaultKV:
         except BackendError:
             pass
         else:
-            if capability in held and (capability != "update" or "create" in held):
+            if capability == "update" and "update" in held and "create" not in held and self._is_new(where, api_path):
+                capability = "create"
+            if capability in held:
                 return conditional(where, api_path, capability)
-            if capability == "update" and "update" in held:
-                capability = "create"  # there is nothing yet that could be updated
             cause += f": the token lacks the capability {capability} (it has: {', '.join(held)})"
         grant = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.{hint}'
         return PermissionDenied(where, cause, better or grant)
+
+    def _is_new(self, where: str, api_path: str) -> bool:
+        """Tell whether a write makes a secret, which takes another capability; so it is assumed where nobody may look.
+
+        To undelete or to destroy never does.
+        """
+        if api_path.startswith((f"{self._mount_point}/undelete/", f"{self._mount_point}/destroy/")):
+            return False
+        with suppress(BackendError):
+            return not self._is_there(where.removeprefix(f"{self._mount_point}/"))
+        return True

@@ -7,6 +7,7 @@ versions: what needs them is refused with a clear error).
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import hvac
@@ -23,8 +24,9 @@ from app.core.errors import (
 )
 from app.core.transport.error_causes import CAS_REQUIRED, STALE_WRITE
 from app.core.transport.http import quoted
-from app.core.vault.answers import checked_metadata, checked_names, checked_version
+from app.core.vault.answers import checked_metadata, checked_version
 from app.core.vault.kv import VaultKV
+from app.core.vault.never_backwards import NeverBackwards
 from app.core.vault.session import VaultSession
 from app.core.vault.slips import mount_slip
 
@@ -113,26 +115,29 @@ class VaultKVWriter(VaultKV):
     def list(self, path: str = "") -> list[str]:
         """Return the names below a path, folders with a closing slash; none if there is no such folder."""
         self._refuse_to_read(self._where(path) if path else self._mount_point)
-        where = path if self._version() == "1" else f"metadata/{path}"
-        try:
-            answer = self._send(path, "list", "list", where)
-        except MountMissing:
-            raise
-        except PathMissing:
-            return self.list(path) if self._has_another_version("1" if where == path else "2") else []
-        return checked_names(answer, self._where(path) if path else self._mount_point)
+        kv_version = self._version()
+        where = path if kv_version == "1" else f"metadata/{path}"
+        folder = self._where(path) if path else self._mount_point
+        names = NeverBackwards(self._session, folder, partial(self._send, path, "list", "list", where)).names()
+        return self.list(path) if not names and self._has_another_version(kv_version) else names
 
     def metadata(self, path: str) -> dict[str, Any]:
         """Return what Vault knows of a secret beside its values: versions, their times, and custom metadata."""
         self._refuse_to_read(self._where(path))
         self.refuse_in_version_1(path, "metadata")
-        return self._metadata(path)
+        try:
+            return self._metadata(path)
+        except PathMissing:
+            if self._has_another_version("2"):
+                self.refuse_in_version_1(path, "metadata")
+            raise
 
     def write_custom_metadata(self, path: str, custom: Mapping[str, str]) -> None:
         """Put so-called custom metadata on a secret, in place of what was there; makes the path if there is none."""
         self._refuse_to_write(path)
         self.refuse_in_version_1(path, "metadata")
         self._send(path, "update", "post", f"metadata/{path}", json={"custom_metadata": dict(custom)})
+        self._session.changes.note(self._where(path), is_there=True)
 
     def delete_metadata(self, path: str) -> None:
         """Remove a secret for good, with all its versions and metadata; nothing happens if there is none."""
@@ -140,22 +145,28 @@ class VaultKVWriter(VaultKV):
         self.refuse_in_version_1(path, "metadata")
         self._send(path, "delete", "delete", f"metadata/{path}")
         self._session.secret_versions.pop(self._where(path), None)  # a new one begins with version 1
+        self._session.changes.note(self._where(path), is_there=False)
 
     def refuse_in_version_1(self, path: str, what: str) -> None:
         """Raise `WrongKVVersion` where the mount cannot do `what`."""
-        if self._version() == "1":
+        if self._version() == "1" and not self._has_another_version("1"):
             cause = f"KV version 1 keeps no versions, so {what} is not possible there"
             raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
 
     def _metadata(self, path: str) -> dict[str, Any]:
-        return checked_metadata(self._send(path, "read", "get", f"metadata/{path}"), self._where(path))
+        fetch = partial(self._send, path, "read", "get", f"metadata/{path}")
+        return checked_metadata(NeverBackwards(self._session, self._where(path), fetch).read(), self._where(path))
 
     def _refuse_to_write(self, path: str) -> None:
-        """Raise `AccessRefused` before anything is sent, also to find out the KV version."""
+        """Raise `AccessRefused` before anything is sent, also to find out the KV version.
+
+        With `auto` that is asked anew: of what goes to the wrong place, nobody would say so.
+        """
         where = self._where(path)
         if self._session.settings.access_mode == "read_only":
             remedy = "Set VAULT_ACCESS_MODE=read_and_write if this service is to write."
             raise AccessRefused(where, "VAULT_ACCESS_MODE is read_only", remedy)
+        self._forget_version()
 
     def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
@@ -190,9 +201,10 @@ class VaultKVWriter(VaultKV):
 
     def _new_version(self, path: str, answer: Any) -> int:
         """Return the version that was written; no read of this process gets an older one any more."""
-        version = checked_version(answer, self._where(path))
+        version, where = checked_version(answer, self._where(path)), self._where(path)
         known = self._session.secret_versions
-        known[self._where(path)] = max(version, known.get(self._where(path), 0))
+        known[where] = version if version == 1 else max(version, known.get(where, 0))  # 1: somebody had removed it
+        self._session.changes.note(where, is_there=True)
         return version
 
 

@@ -21,7 +21,7 @@ from app.core.settings.vault import MAIN_VAULT, VaultSettings
 from app.core.transport.single_flight import LOGIN_PAUSE, SingleFlight
 from app.core.vault.answers import checked_lookup
 from app.core.vault.auth_methods import Auth, auth_method
-from app.core.vault.consistency import Consistency
+from app.core.vault.consistency import Consistency, RecentChanges
 from app.core.vault.errors import refuse_wrapped, vault_errors
 from app.core.vault.login import Login, end_login, log_in, unusable
 
@@ -43,8 +43,9 @@ class VaultSession:
         self.kv_versions: dict[str, str] = {}  # by mount point, where they had to be asked for
         self.secret_versions: dict[str, int] = {}  # by mount point and path, the last that was read or written
         self.consistency = Consistency()
-        self._method = auth_method(settings)
         now = lambda: self.clock()  # noqa: E731, PLW0108 - tests put another clock in its place
+        self.changes = RecentChanges(now)
+        self._method = auth_method(settings)
         self._logins = SingleFlight(self._log_in, self._retire, now)
         self._relogin_blocked_until = 0.0  # a login because of a 403 has just not helped
 

@@ -1,5 +1,6 @@
 """Both versions of the KV engine, at any mount point, and what is said when the wrong one is assumed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import hvac.exceptions
@@ -11,6 +12,7 @@ from app.core.settings.references import parse_reference
 from app.core.settings.vault import VaultSettings
 from app.core.vault.kv import VaultKV
 from app.core.vault.kv_writer import VaultKVWriter
+from app.core.vault.session import VaultSession
 from app.vault import get_session, read_paths, read_reference
 from tests.support import SECRETS, Vault, enable_kv, load_all, unique
 
@@ -207,3 +209,74 @@ def test_a_named_vault_is_told_by_its_own_variables(vault: Vault, path: str) -> 
     settings = Settings.model_validate({"vaults": {"partner-one": own}})
     with pytest.raises(MountMissing, match="Set VAULTS__PARTNER_ONE__MOUNT_POINT=secret: leave out data"):
         read_reference(parse_reference(f"{{vault://partner-one/{path}/api_key}}"), settings)
+
+
+KV_CALLS: dict[str, Callable[[VaultKVWriter], Any]] = {
+    "write": lambda kv: kv.write("app", {"n": "new"}),
+    "patch": lambda kv: kv.patch("app", {"n": "new"}),
+    "delete": lambda kv: kv.delete("app"),
+    "undelete": lambda kv: kv.undelete("app", [1]),
+    "destroy": lambda kv: kv.destroy("app", [1]),
+    "metadata": lambda kv: kv.metadata("app"),
+    "write custom metadata": lambda kv: kv.write_custom_metadata("app", {"a": "b"}),
+    "delete metadata": lambda kv: kv.delete_metadata("app"),
+    "list": lambda kv: kv.list(),
+    "read a version": lambda kv: kv.read("app", 1),
+}
+OF_VERSION_1 = {"write", "delete", "list"}
+
+
+@pytest.mark.parametrize("call", KV_CALLS)
+@pytest.mark.parametrize(("before", "after"), [("1", "2"), ("2", "1")])
+def test_after_another_mount_every_call_goes_to_the_right_place(
+    vault: Vault, before: str, after: str, call: str
+) -> None:
+    """With `auto`. What goes to the wrong place makes a stray secret, and nobody says so."""
+    mount = enable_kv(vault.client, unique("kv"), before)
+    settings = {"url": vault.url, "auth_method": "token", "token": vault.root_token, "mount_point": mount}
+    more = {"kv_version": "auto", "access_mode": "read_and_write"}
+    sessions = [VaultSession(VaultSettings.model_validate({**settings, **more})) for _ in range(2)]
+    try:
+        used, fresh = map(VaultKVWriter, sessions)
+        used.write("app", {"n": "old"})
+        vault.client.sys.disable_secrets_engine(mount)
+        enable_kv(vault.client, mount, after)
+        fresh.write("app", {"n": "other"})
+        if after == "2" or call in OF_VERSION_1:
+            KV_CALLS[call](used)
+        else:
+            with pytest.raises(WrongKVVersion):
+                KV_CALLS[call](used)
+        is_gone = (after, call) in {("2", "delete metadata"), ("1", "delete")}
+        assert fresh.list() == ([] if is_gone else ["app"])
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def test_a_condition_of_the_policy_is_named_where_the_capability_is_there(vault: Vault, path: str) -> None:
+    """A secret that is there needs `update`, and no `create`: that is what a new one lacks."""
+    kinds = {"data": "data", "undelete": "versions", "destroy": "versions", "metadata": "custom_metadata"}
+    policy = ""
+    for kind, what in kinds.items():
+        conditional = f'capabilities = ["read", "update"] denied_parameters = {{{{ {what} = [] }}}}'
+        policy += f'path "secret/{kind}/*" {{{{ {conditional} }}}}\n'
+    policy += 'path "sys/capabilities-self" {{ capabilities = ["update"] }}\n'
+    policy += 'path "auth/token/revoke-self" {{ capabilities = ["update"] }}\n'
+    role = vault.app_role(path, policy=policy)
+    session = VaultSession(VaultSettings.model_validate({**role, "access_mode": "read_and_write"}))
+    kv = VaultKVWriter(session)
+    try:
+        changes: list[Callable[[], object]] = [
+            lambda: kv.write(path, {}),
+            lambda: kv.undelete(path, [1]),
+            lambda: kv.destroy(path, [1]),
+            lambda: kv.write_custom_metadata(path, {"a": "b"}),
+        ]
+        for change in changes:
+            with pytest.raises(PermissionDenied, match="although the token has the capability update"):
+                change()
+        with pytest.raises(PermissionDenied, match="lacks the capability create"):
+            kv.write(unique("app"), {})
+    finally:
+        session.close()
