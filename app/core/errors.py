@@ -39,7 +39,7 @@ variable, an address), the cause and the remedy, never a value. `status` is the 
 when the error is not caught.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 
@@ -47,6 +47,7 @@ class BlueprintError(Exception):
     """An error that says what is wrong and what to do."""
 
     status: ClassVar[int] = 500
+    as_given: ClassVar[Callable[[str], str]] = str  # puts the names by which variables are set; the settings know them
 
     def __init__(self, subject: str, cause: str, remedy: str) -> None:
         super().__init__(subject, cause, remedy)
@@ -55,7 +56,7 @@ class BlueprintError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.cause}. {self.remedy}"
+        return BlueprintError.as_given(f"{self.subject}: {self.cause}. {self.remedy}")
 
 
 class BadSettings(BlueprintError, ValueError):

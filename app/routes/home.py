@@ -11,7 +11,8 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def home(request: Request) -> RedirectResponse:
     """Lead to the interactive documentation; where there is none, to what says that the service is there."""
+    root = request.scope.get("root_path", "")  # where another application has mounted this one
     try:
-        return RedirectResponse(request.app.url_path_for("docs"))
+        return RedirectResponse(root + request.app.url_path_for("docs"))
     except NoMatchFound:
-        return RedirectResponse("/health/live")
+        return RedirectResponse(f"{root}/health/live")

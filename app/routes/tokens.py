@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from app import NAME
 from app.core.web.dependencies import AllRotating, Caller, TheRefusals
+from app.core.web.key_first import KeyFirst
 from app.core.web.problems import responses
 from app.routes.signing_keys import TOKEN_LIFETIME, SigningKeys
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(tags=["tokens"], route_class=KeyFirst)
 
 
 async def get_signing_keys(rotating: AllRotating) -> AsyncIterator[SigningKeys]:

@@ -111,6 +111,14 @@ def test_the_front_door_leads_to_the_documentation(client: TestClient) -> None:
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
+def test_the_front_door_of_a_mounted_service_leads_to_its_own() -> None:
+    """And not to a page of the application that has mounted it."""
+    outer = FastAPI()
+    outer.mount("/api", service())
+    with TestClient(outer, follow_redirects=False) as client:
+        assert client.get("/api/").headers["location"].startswith("/api/")
+
+
 def test_in_production_a_stranger_learns_nothing_of_the_samples() -> None:
     """How to log in is all; the front door leads to what says that the service is there."""
     settings = {"environment": "production", "secrets": SECRETS}

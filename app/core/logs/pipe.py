@@ -1,6 +1,7 @@
 """What becomes of log lines that nobody reads? A pipe that is full takes none, and they are dropped, with a count.
 
-A write to it would wait until somebody reads: the service would hang because of a log collector that does.
+A write to it would wait until somebody reads: the service would hang because of a log collector that does. A terminal
+that nobody looks at (`docker run -t`), or that is stopped by Ctrl-S, is the same.
 """
 
 import os
@@ -19,7 +20,7 @@ AT_END = 1.0  # seconds that the rest of the last line waits
 
 
 class Pipe:
-    """A pipe, or a socket, that is written to without waiting; not safe for threads."""
+    """A pipe, a socket or a terminal that is written to without waiting; not safe for threads."""
 
     def __init__(self, file: int) -> None:
         """`file` itself is left as it is: other processes write to it, too, and would not expect it not to wait."""
@@ -90,7 +91,7 @@ def pipe_of(stream: Any) -> Pipe | None:
     try:
         file = stream.fileno()
         mode = os.fstat(file)
-        if stat.S_ISFIFO(mode.st_mode) or stat.S_ISSOCK(mode.st_mode):
+        if stat.S_ISFIFO(mode.st_mode) or stat.S_ISSOCK(mode.st_mode) or os.isatty(file):
             return _pipe(file, mode.st_dev, mode.st_ino)
     except (AttributeError, OSError, ValueError):
         pass

@@ -1,7 +1,10 @@
 """How else do the tools of Vault and OpenBao call our variables? `VAULT_ADDR`, and `BAO_…` for `VAULT_…`."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
+
+from app.core.errors import BlueprintError
 
 OURS = "vault_"  # the beginning of the names that count in the end
 THEIRS = "bao_"
@@ -49,3 +52,16 @@ def as_given(variable: str) -> str:
     """Return by which name the environment sets one of our variables; in upper case."""
     given = {name.lower(): value for name, value in os.environ.items() if value.strip()}
     return names_that_count(given).get(variable.lower(), variable).upper()
+
+
+def is_given(variable: str) -> bool:
+    """Tell whether the environment sets one of our variables, by any of its names; in upper case."""
+    return bool(os.environ.get(as_given(variable), "").strip())
+
+
+def named_as_given(text: str) -> str:
+    """Put into a text the names by which the environment sets our variables: what else it says would change nothing."""
+    return re.sub(r"\bVAULT_[A-Z_]+\b", lambda match: as_given(match[0]), text)
+
+
+BlueprintError.as_given = staticmethod(named_as_given)

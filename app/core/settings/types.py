@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+LONGEST_NAME = 253  # characters of a host name
 LONGEST_PATH = 2048  # characters; Vault's own limits depend on its storage, and are silent
 OPTIONAL = "?"  # behind a path that may be missing
 ENVIRONMENT = "{environment}"  # in a path: the value of ENVIRONMENT
@@ -138,7 +139,9 @@ def _one_segment(text: str) -> str:
 
 
 def _server_name(text: str) -> str:
-    if not (re.fullmatch(r"[A-Za-z0-9_.-]+", text) or is_ip_address(text)):
+    labels = text.removesuffix(".").split(".")
+    is_name = len(text) <= LONGEST_NAME and all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels)
+    if not (is_name or is_ip_address(text)):
         raise ValueError("must be a host name or an IP address alone, without scheme and port")
     return text
 

@@ -88,7 +88,7 @@ def close_sessions(*, for_good: bool = False) -> None:
     for session, thread in zip(sessions, threads, strict=True):
         try:
             thread.start()
-        except RuntimeError:  # no thread can be started
+        except (RuntimeError, OSError, MemoryError):  # no thread can be started
             session.close()
     for session, thread in zip(sessions, threads, strict=True):
         if thread.ident is not None:  # it was started

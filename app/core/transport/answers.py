@@ -15,13 +15,6 @@ from app.core.transport.redirects import origin
 class PlainAdapter(JSONAdapter):  # type: ignore[misc] # hvac has no types
     """hvac's own, whose errors know the answer that they are about."""
 
-    def request(self, *args: Any, **more: Any) -> Any:
-        """Send a request; JSON that is nested too deeply to be read is no answer."""
-        try:
-            return super().request(*args, **more)
-        except RecursionError:
-            raise requests.exceptions.ContentDecodingError from None
-
     def _raise_for_error(self, method: str, url: str, response: requests.Response) -> None:
         body = vault_body(response)
         errors = (body or {}).get("errors")
@@ -37,7 +30,7 @@ def vault_body(response: requests.Response) -> dict[str, Any] | None:
     """Return the JSON of an answer, if it has a form that Vault's answers have: errors, data or its state."""
     try:
         body = response.json()
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     match body:
         case {"errors": [*errors]} if not all(isinstance(each, str) for each in errors):

@@ -127,10 +127,17 @@ def _with_own_connections(manager: PoolManager, plain: type[HTTPConnectionPool] 
 
 
 class _Response(requests.Response):
-    """An answer that is not too large."""
+    """An answer that is not too large, and whose JSON is not nested too deeply."""
 
     def iter_content(self, *args: Any, **more: Any) -> Iterator[Any]:
         return bounded(super().iter_content(*args, **more))
+
+    def json(self, **more: Any) -> Any:
+        """Return what its JSON says; raise a `ValueError` where it is none that can be read."""
+        try:
+            return super().json(**more)
+        except RecursionError:
+            raise requests.exceptions.JSONDecodeError("nested too deeply", "", 0) from None
 
     def read(self) -> None:
         """Take it in whole, or close the connection: what is left of the answer is on it."""

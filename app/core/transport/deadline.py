@@ -156,7 +156,7 @@ def _addresses(host: str, port: int) -> list[Any]:
     found: Future[list[Any]] = Future()
     try:
         threading.Thread(target=run, name="name-service", daemon=True).start()
-    except RuntimeError:  # no thread can be started
+    except (RuntimeError, OSError, MemoryError):  # no thread can be started
         return look_up()
     try:
         return found.result(time_left())

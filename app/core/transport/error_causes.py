@@ -5,6 +5,8 @@ Their own words are not passed on: they may repeat what was sent, and they seldo
 
 import re
 
+from app.core.settings.tool_names import is_given
+
 STALE_WRITE = "a newer version was written meanwhile"
 CAS_REQUIRED = "here nothing is written without check-and-set (cas_required)"
 WRONG_PAIR = "the role id or the secret id is wrong, expired or used up"
@@ -85,9 +87,16 @@ KNOWN_CAUSES = {
     "certificate has expired": ("the client certificate has expired", "Renew VAULT_CLIENT_CERT."),
     "failed to verify client's certificate": ("Vault does not trust the client certificate", _CLIENT_CERT),
     "no known key": _OTHER_KEY,
-    "service account name not authorized": ("the role is not for this service account", _ROLE),
-    "namespace not authorized": ("the role is not for this Kubernetes namespace", _ROLE),
+    "service account name not authorized": (
+        "the role is not for this service account",
+        "Check VAULT_ROLE, and bound_service_account_names of the role.",
+    ),
+    "namespace not authorized": (
+        "the role is not for this Kubernetes namespace",
+        "Check VAULT_ROLE, and bound_service_account_namespaces of the role.",
+    ),
     "failed to verify id token signature": _OTHER_KEY,
+    "cannot unmarshal": ("a claim of the JWT has another type than it must have", "Check who issues VAULT_JWT."),
     "compact jws format": _NO_JWT,
     "illegal base64 data": _NO_JWT,
     "oidc role_type is not allowed": (
@@ -134,7 +143,7 @@ def cause_of(said: str) -> tuple[str, str]:
 
 _UNKNOWN_CA = (
     "the server's certificate is signed by a CA that is not trusted",
-    "Set {ca} to the file with this CA (PEM).",
+    "Put this CA into {ca} (PEM).",
 )
 _STRICT = (
     "the server's certificate, or that of its CA, breaks the rules ({reason}): Python 3.13 and newer are stricter",
@@ -157,7 +166,7 @@ _TLS_CAUSES = {
     ),
     "mismatch, certificate is not valid for": (
         "the server's certificate is for another host, or for none (it needs a subjectAltName)",
-        "Set {url} to a name that it is for, or have one issued that is for this host.",
+        "Set {host} to a name that it is for, or have one issued that is for this host.",
     ),
     "invalid CA certificate": (
         "what signed the server's certificate may not sign others",
@@ -170,7 +179,7 @@ _TLS_CAUSES = {
     "authority and subject key identifier mismatch": _UNKNOWN_CA,
     "certificate signature failure": (
         "the server's certificate is signed by another CA of the same name",
-        "Set {ca} to the file with this CA (PEM).",
+        "Put this CA into {ca} (PEM).",
     ),
     "unable to verify the first certificate": _UNKNOWN_CA,
     "key too weak": _WEAK,
@@ -204,9 +213,18 @@ _TLS_CAUSES = {
     ),
     "ALERT_BAD_CERTIFICATE": ("the server wants another client certificate, or one at all", "Check {certificate}."),
 }
-_VARIABLES = {
-    "VAULT_URL": ("VAULT_CACERT", "VAULT_CLIENT_CERT"),
-    "CONJUR_APPLIANCE_URL": ("CONJUR_CERT_FILE", "CONJUR_CLIENT_CERT"),
+# by the variable of the address: the first of those that is set, else the last, names the CA and the host
+_VARIABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], str]] = {
+    "VAULT_URL": (
+        ("VAULT_CACERT", "VAULT_CACERT_BYTES", "VAULT_CAPATH", "VAULT_CACERT"),
+        ("VAULT_TLS_SERVER_NAME", "VAULT_URL"),
+        "VAULT_CLIENT_CERT",
+    ),
+    "CONJUR_APPLIANCE_URL": (
+        ("CONJUR_CERT_FILE", "CONJUR_SSL_CERTIFICATE", "CONJUR_CERT_FILE"),
+        ("CONJUR_APPLIANCE_URL",),
+        "CONJUR_CLIENT_CERT",
+    ),
 }
 
 
@@ -216,6 +234,7 @@ def tls_cause(reason: str, server: str, variable: str) -> tuple[str, str]:
     if reason.startswith(VERIFY_FAILED):  # it does speak TLS
         unknown = "the server's certificate is not accepted ({reason})", "Have it issued again, or check {ca}."
     cause, remedy = next((known for phrase, known in _TLS_CAUSES.items() if phrase in reason), unknown)
-    ca, certificate = _VARIABLES[variable]
-    words = {"url": variable, "ca": ca, "certificate": certificate, "server": server}
+    cas, hosts, certificate = _VARIABLES[variable]
+    ca, host = (next(filter(is_given, several), several[-1]) for several in (cas, hosts))
+    words = {"url": variable, "host": host, "ca": ca, "certificate": certificate, "server": server}
     return cause.format(reason=reason.removeprefix(VERIFY_FAILED)), remedy.format(**words)

@@ -14,7 +14,7 @@ from app.core.transport.answers import PlainAdapter
 from app.core.transport.calls import vault_operation
 from app.core.transport.connections import Pool, Transport
 from app.core.transport.deadline import call_within
-from app.core.transport.proxies import proxies_for
+from app.core.transport.proxies import proxies_for, proxy_for
 from app.core.transport.redirects import RedirectFailed, redirected_to
 from app.core.transport.tls import TLSFiles, tls_context, vault_files
 from app.core.transport.unix_sockets import base_url, over_socket
@@ -42,6 +42,8 @@ class _Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, *more: Any) -> Any:
         """Take the proxies of the environment."""
+        if (proxy := proxy_for(str(url))) and not proxy.is_usable:
+            raise requests.exceptions.InvalidProxyURL  # what requests would raise might show a part of a password
         return super().merge_environment_settings(url, {**proxies_for(str(url)), **(proxies or {})}, *more)
 
     def get_redirect_target(self, _resp: requests.Response) -> str | None:
@@ -66,7 +68,7 @@ class _Session(requests.Session):
         try:
             following = super().send(again, allow_redirects=False, **{**more, "proxies": proxies_for(target)})
         except requests.RequestException as error:
-            raise RedirectFailed(target) from error
+            raise RedirectFailed(answer, target) from error
         following.history = [answer]
         redirected_to(following)
         return following

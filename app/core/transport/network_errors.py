@@ -153,6 +153,9 @@ def _failed_elsewhere(failed: RedirectFailed, address: str, server: str, variabl
     if isinstance(found, VaultTLSFailed):
         told = f"{found.remedy} It is api_addr of {server}'s nodes that leads there."
     reason = found.cause if found else "no answer"
+    if failed.has_moved:
+        there = moved_to(target, address, variable)
+        return type(found or there)(address, f"{there.cause}: {reason}", there.remedy)
     return type(found or VaultUnreachable(address, reason, told))(address, f"it redirects to {target}: {reason}", told)
 
 

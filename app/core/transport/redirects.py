@@ -31,9 +31,12 @@ class RedirectRefused(requests.RequestException):
 class RedirectFailed(requests.RequestException):
     """The request failed where an answer redirected it to, for the reason that is its `__cause__`."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, response: requests.Response, target: str) -> None:
         super().__init__()
         self.target = origin(target)
+        # what is in front of Vault wants TLS; a standby says 307, and names the active node
+        is_for_good = response.status_code == HTTPStatus.PERMANENT_REDIRECT
+        self.has_moved = is_for_good and is_moved(str(response.url), target)
 
 
 def redirected_to(response: requests.Response, *, may_follow: bool = True) -> str | None:
@@ -80,7 +83,7 @@ def _may_have_secrets(response: requests.Response, target: str) -> bool:
         server_address(origin(target))
     except ValueError:
         return False
-    if after.username is not None or after.password is not None:
+    if after.username is not None or after.password is not None or not after.hostname:
         return False
     if after.scheme == "https":
         return True

@@ -14,6 +14,7 @@ import hvac.exceptions
 from app.core.errors import (
     AccessRefused,
     BackendError,
+    BadRequest,
     MountMissing,
     PathMissing,
     PermissionDenied,
@@ -59,17 +60,16 @@ class VaultKV(VaultMount):
                 denied.cause += f"; it is a folder, too, which holds: {listed(names)}"
                 denied.remedy = f"Set VAULT_SECRET_PATH to one of them. Or: {denied.remedy}"
             raise denied from None
+        except BadRequest:
+            self._check_mount_if_possible()
+            raise
         except MountMissing as error:
             remedy = mount_slip(self._mount_point) or "Check VAULT_MOUNT_POINT and VAULT_NAMESPACE."
             raise MountMissing(where, error.cause, remedy) from None
         except PathMissing:
             if self._has_another_version(kv_version):
                 return self.read(path, version)
-            self._check_mount_if_possible()
-            if version is not None and self._is_there(path):
-                remedy = f"`vault kv metadata get -mount={self._mount_point} {path}` tells which there are."
-                raise VersionMissing(where, f"there is no version {version} of it", remedy) from None
-            raise missing(where, self._mount_point, path, self._names_in) from None
+            raise self._missing(where, path, version) from None
         return self._secret_2(where, path, answer) if kv_version == "2" else self._secret_1(where, path, answer)
 
     def api_path(self, path: str) -> str:
@@ -90,6 +90,13 @@ class VaultKV(VaultMount):
     def _refuse_to_read(self, where: str) -> None:
         if self._session.settings.access_mode == "write_only":
             raise AccessRefused(where, "VAULT_ACCESS_MODE is write_only", "Set VAULT_ACCESS_MODE=read_and_write.")
+
+    def _missing(self, where: str, path: str, version: int | None) -> PathMissing:
+        self._check_mount_if_possible()
+        if version is not None and self._is_there(path):
+            remedy = f"`vault kv metadata get -mount={self._mount_point} {path}` tells which there are."
+            return VersionMissing(where, f"there is no version {version} of it", remedy)
+        return missing(where, self._mount_point, path, self._names_in)
 
     def _refuse_in_version_1(self, where: str, version: int) -> None:
         if self._version() == "1" and not self._has_another_version("1"):  # it would answer with what is there now

@@ -126,7 +126,11 @@ def _refusal(settings: VaultSettings, where: str, error: BackendError) -> LoginR
     """Say why Vault refuses the login: what it says, and what the credentials look like if not like credentials."""
     cause, remedy = error.cause, error.remedy
     if cause == DENIED:  # that is all that Vault says of several things
-        more = {"kubernetes": f": {NO_REVIEW}", "jwt": f": {NOT_FROM_HERE}", "cert": f": {NOT_FROM_HERE}"}
+        more = {
+            "kubernetes": f": {NO_REVIEW}, or {NOT_FROM_HERE}",
+            "jwt": f": {NOT_FROM_HERE}",
+            "cert": f": {NOT_FROM_HERE}",
+        }
         cause += f"{more.get(settings.auth_method, '')}, or {NOT_MOUNTED}"
         first = {"kubernetes": ASK_THE_CLUSTER, "jwt": CHECK_CIDRS, "cert": CHECK_CIDRS}
         remedy = f"{first.get(settings.auth_method, '')} {remedy}".strip()

@@ -72,8 +72,11 @@ class Ending:
         close_sessions(for_good=self._refresher.is_stopping)
 
     def _is_ours(self, number: int) -> bool:
-        """Tell whether to heed a signal; where no server handles SIGTERM, Python's ways are meant."""
-        return callable(self._before[signal.SIGTERM]) and self._before[number] is not None
+        """Tell whether to heed a signal; where no server handles SIGTERM, Python's ways are meant.
+
+        What is ignored stays so: of `nohup` one expects that a terminal may be closed.
+        """
+        return callable(self._before[signal.SIGTERM]) and self._before[number] not in {None, signal.SIG_IGN}
 
     @property
     def _server(self) -> Any:
@@ -124,9 +127,10 @@ class Ending:
                 close_sessions(for_good=True)
             else:
                 time.sleep(CLOSING + SLACK)
-            with suppress(Exception):
-                log.warning("end_forced", threads=[thread.name for thread in threading.enumerate()])
-                logging.shutdown()
+            with suppress(Exception):  # in a thread, since a log may hang, too
+                last_words = threading.Thread(target=_say_so, daemon=True)
+                last_words.start()
+                last_words.join(SLACK)
             os._exit(128 + first)
 
     def _closing_begins(self, first: int, seconds: float) -> bool:
@@ -138,6 +142,11 @@ class Ending:
                 earlier = number
             return True
         return False
+
+
+def _say_so() -> None:
+    log.warning("end_forced", threads=[thread.name for thread in threading.enumerate()])
+    logging.shutdown()
 
 
 def _has_terminal() -> bool:

@@ -75,7 +75,7 @@ class VaultApiKeyStore:
     def describe(self, name: str) -> tuple[list[KeyRecord], int]:
         """Return the records of a name, and the version of its key: first that, since what changes later changes it."""
         version, described = self._state(name)
-        if not (described or self._holds_key(name, described=False)):
+        if not self._holds_key(name, described=described):  # somebody else's secret stays as it is
             raise ApiKeyMissing(name)
         found = [record for record in self.records() if record.name == name]
         if not found:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 from pydantic import ValidationError
@@ -13,6 +13,8 @@ from app.core.settings.problems import bad_settings
 from app.core.settings.types import refuse_bad_path
 from app.core.settings.variables import groups_of
 from app.core.settings.vault import VaultSettings
+
+LARGEST = 32 * 2**20  # bytes of a value; Vault takes no larger request
 
 
 def visible(text: str) -> str:
@@ -53,8 +55,11 @@ def values_of(pairs: Sequence[str]) -> dict[str, str]:
         try:
             if value == "-":
                 values[key] = _standard_input(key).decode()
+            elif value.startswith("@"):
+                with Path(value[1:]).open("rb") as file:  # a pipe, too: @<(openssl rand -hex 32)
+                    values[key] = _all_of(file, key).decode()
             else:
-                values[key] = Path(value[1:]).read_bytes().decode() if value.startswith("@") else value
+                values[key] = value
         except OSError as error:
             raise typer.BadParameter(
                 f"{visible(key)}: {visible(value[1:])} cannot be read ({error.strerror})"
@@ -67,7 +72,15 @@ def values_of(pairs: Sequence[str]) -> dict[str, str]:
 def _standard_input(key: str) -> bytes:
     if sys.stdin is None:
         raise typer.BadParameter(f"{visible(key)}: standard input is closed")
-    return sys.stdin.buffer.read()
+    return _all_of(sys.stdin.buffer, key)
+
+
+def _all_of(file: BinaryIO, key: str) -> bytes:
+    """Read what Vault would take; a device such as /dev/zero has no end."""
+    content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise typer.BadParameter(f"{visible(key)}: is larger than {LARGEST // 2**20} MiB")
+    return content
 
 
 def without_credentials(kind: type[AppSettings]) -> AppSettings:

@@ -8,6 +8,7 @@ its signature cannot be checked here.
 
 import base64
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,8 +106,10 @@ def parse_token(text: bytes) -> Token:
         payload = json.loads(_decoded(token["payload"].encode()))
         login, issued = payload["sub"], float(payload["iat"])
         expires = float(payload.get("exp", issued + LEGACY_LIFE))
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError from None
+    if not (math.isfinite(issued) and math.isfinite(expires)):
+        raise ValueError
     return Token(base64.b64encode(raw).decode(), str(login), issued, expires)
 
 

@@ -19,6 +19,7 @@ from app.extras.conjur.errors import error_in, not_conjur, refusal
 from app.extras.conjur.settings import ConjurSettings
 
 JWT = re.compile(r"[\w=-]+\.[\w=-]+\.[\w=-]+", re.ASCII)  # what Conjur takes for one
+FAR = 10**11  # seconds since 1970, beyond which a time is a slip
 LONGEST_CLAIM = 100  # characters
 CODES = {  # of Conjur's; all but the first are in its log only, unless a server says more than those that we know
     "CONJ00016E": "the JWT has expired",
@@ -100,7 +101,8 @@ def _jwt_refused(status: int, service: str, attempt: Attempt) -> LoginRefused:
     claims = _claims(attempt.jwt)
     if isinstance(early := claims.get("nbf"), int | float) and early > attempt.today:
         remedy = "Wait, or check the clocks of this machine, of the JWT's issuer and of Conjur."
-        return LoginRefused(attempt.subject, f"the JWT is not valid yet (nbf is {early:.0f})", remedy)
+        when = f" (nbf is {early:.0f})" if early < FAR else ""
+        return LoginRefused(attempt.subject, f"the JWT is not valid yet{when}", remedy)
     if known := _unknown_service(service, attempt):
         return LoginRefused(attempt.subject, *known)
     return LoginRefused(attempt.subject, *_any_reason(own, claims, host))

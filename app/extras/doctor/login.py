@@ -121,7 +121,7 @@ def _narrowed_down(settings: VaultSettings, http: requests.Session, refused: Log
             cause = "the user is locked out after too many wrong passwords, or may not log in from this address"
             remedy = "Wait (15 minutes, unless configured otherwise), or `vault write -f sys/locked-users/…/unlock/…`."
         elif settings.auth_method == "kubernetes":
-            cause, remedy = NO_REVIEW, ASK_THE_CLUSTER.replace("auth/MOUNT/", f"auth/{mount}/")
+            cause, remedy = f"{NO_REVIEW}, or {NOT_FROM_HERE}", ASK_THE_CLUSTER.replace("auth/MOUNT/", f"auth/{mount}/")
         else:
             cause, remedy = NOT_FROM_HERE, f"Check token_bound_cidrs: `vault read {role}`."
     else:

@@ -40,7 +40,7 @@ def resolve(server: Server) -> Iterator[Finding]:
     proxy = proxy_for(server.url)
     if proxy:
         there = urlsplit(server.url).hostname or ""
-        if not host:
+        if not proxy.is_usable:
             raise VaultUnreachable(server.url, *unusable_proxy(proxy, server.url))
         yield warning(f"requests go through {proxy}", f"If that is not meant, set NO_PROXY={there}.", there)
     try:

@@ -10,7 +10,7 @@ from app.core.errors import BadSettings
 from app.core.settings.app import AppSettings
 from app.core.settings.dotenv import DOTENV, read_dotenv
 from app.core.settings.source import SourceSettings
-from app.core.settings.tool_names import our_name
+from app.core.settings.tool_names import as_given, our_name
 from app.core.settings.variables import as_set, groups_of, other_names
 from app.core.settings.vault import VaultSettings
 from app.core.transport.credential_files import exposed_mode
@@ -30,6 +30,7 @@ def refused_settings(error: BadSettings) -> Iterator[Finding]:
 def _remedy(variable: str, cause: str) -> str:
     if variable == DOTENV:
         return "Fix that line." if cause.startswith("line ") else f"Make {DOTENV} a text file that this user may read."
+    variable = as_given(as_set_by(variable))
     verb = "Fix" if variable in _in_file() | _in_environment() else "Set"
     return f"{verb} {variable} {_place(variable)}."
 

@@ -12,6 +12,7 @@ import requests
 
 from app.core.errors import BlueprintError, PermissionDenied
 from app.core.settings.app import AppSettings
+from app.core.settings.tool_names import as_given
 from app.core.settings.vault import MAIN_VAULT
 from app.core.store.overrides import Entry, read_entries, references_to
 from app.core.store.source import Secret, SecretRef
@@ -161,9 +162,11 @@ class VaultChain:
         is_main = self.name == MAIN_VAULT
         prefix = "VAULT_" if is_main else f"VAULTS__{self.name.upper().replace('-', '_')}__"
         names = {f"VAULT_{field.upper()}": f"{prefix}{field.upper()}" for field in type(self._own).model_fields}
+        if is_main:
+            names = {name: as_given(name) for name in names}
         for field in ("TOKEN", "ROLE_ID", "SECRET_ID", "JWT", "PASSWORD"):
             if file := getattr(self._own, f"{field.lower()}_file"):  # that is where the credential comes from
-                names[f"VAULT_{field}"] = f"{prefix}{field}_FILE={file}"
+                names[f"VAULT_{field}"] = f"{names[f'VAULT_{field}_FILE']}={file}"
         return renamed(finding, names)
 
 

@@ -314,6 +314,25 @@ def test_a_terminal_that_is_closed_ends_it(vault: Vault, proxied: Proxied, tmp_p
         os.waitpid(child, 0)
 
 
+def test_a_terminal_that_is_closed_does_not_end_what_was_started_with_nohup(proxied: Proxied, tmp_path: Path) -> None:
+    """It ignores SIGHUP before the service begins."""
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        start_in_terminal(tmp_path, proxied[1])
+    with closing(os.fdopen(terminal, "rb", buffering=0)) as screen:
+        seen = b""
+        while b"Uvicorn running on " not in seen or b"(Press" not in seen:
+            seen += screen.read(4096)
+    url = seen.partition(b"Uvicorn running on ")[2].split()[0].decode()
+    try:
+        until(lambda: requests.get(f"{url}/health/ready", timeout=IN_TIME).ok, "the service to answer")
+        assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    finally:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+
+
 def start_in_terminal(directory: Path, variables: dict[str, Any]) -> None:
     """Become a service that writes to a terminal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "COVERAGE_"))}

@@ -2,12 +2,14 @@
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
 import threading
+import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,9 @@ def started(
     """Start a process whose standard error is a pipe or a socket; yield what reads all of it until it is closed."""
     if kind == "pipe":
         reading, writing = os.pipe()
+    elif kind == "terminal":
+        reading, writing = pty.openpty()
+        tty.setraw(writing)  # it would write \r\n
     else:
         ends = socket.socketpair()
         reading, writing = (end.detach() for end in ends)
@@ -49,8 +54,9 @@ def started(
     os.close(writing)
 
     def read(pieces: list[bytes]) -> None:
-        while piece := os.read(reading, 65536):
-            pieces.append(piece)
+        with suppress(OSError):  # how a terminal says that nobody has it open any more
+            while piece := os.read(reading, 65536):
+                pieces.append(piece)
 
     try:
         with process:
@@ -63,7 +69,7 @@ def started(
 
 
 @pytest.mark.parametrize(("size", "count"), [(10, LINES), (3000, 300), (100_000, 30)])
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
 def test_what_nobody_reads_is_dropped_and_counted(kind: str, size: int, count: int, tmp_path: Path) -> None:
     """No line is torn, none is missing without being counted, and the process never waits for a reader."""
     script = LOGGING.format(lines=count, size=size)
@@ -100,11 +106,12 @@ def test_a_reader_who_is_only_slow_misses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_a_service_whose_log_nobody_reads_goes_on_serving(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_a_service_whose_log_nobody_reads_goes_on_serving(tmp_path: Path, kind: str) -> None:
     """It ended after 267 requests."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.service:app", "--port", str(port), *LIMITS]
-    with started("pipe", command, tmp_path) as (process, _), requests.Session() as http:
+    with started(kind, command, tmp_path) as (process, _), requests.Session() as http:
 
         def answers() -> bool:
             try:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings, get_settings
-from app.core.errors import BadSettings
+from app.core.errors import BadSettings, LoginRefused
 from app.core.settings.vault import VaultSettings
+from app.core.transport.error_causes import tls_cause
 
 A, B, C = "https://a.example.com", "https://b.example.com", "https://c.example.com"
 IN = {"VAULT_URL": A, "BAO_ADDR": B, "VAULT_ADDR": C}
@@ -123,6 +124,42 @@ def test_a_wrong_value_is_reported_by_the_name_that_was_used(monkeypatch: pytest
     assert problem.endswith("(it is set as BAO_ADDR)")
 
 
+def test_an_error_names_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To set the other name would change nothing, where this one goes first."""
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    error = LoginRefused("VAULT_TOKEN", "wrong", "Check VAULT_URL, and VAULT_TOKEN_FILE.")
+    assert str(error) == "VAULT_TOKEN: wrong. Check VAULT_URL, and VAULT_TOKEN_FILE."
+    for name in ("BAO_ADDR", "BAO_TOKEN"):
+        monkeypatch.setenv(name, "set")
+    assert str(error) == "BAO_TOKEN: wrong. Check BAO_ADDR, and VAULT_TOKEN_FILE."
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("VAULT_CACERT", "VAULT_CACERT"),
+        ("VAULT_CACERT_BYTES", "VAULT_CACERT_BYTES"),
+        ("VAULT_CAPATH", "VAULT_CAPATH"),
+        ("BAO_CACERT_BYTES", "VAULT_CACERT_BYTES"),
+        ("UNRELATED", "VAULT_CACERT"),
+    ],
+)
+def test_the_ca_that_is_set_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, said: str) -> None:
+    """There are three ways to set it; the error's own text then takes the name that was used."""
+    monkeypatch.setenv(variable, "set")
+    _, remedy = tls_cause("certificate verify failed: self-signed certificate", "Vault", "VAULT_URL")
+    assert remedy == f"Put this CA into {said} (PEM)."
+
+
+@pytest.mark.parametrize(("variable", "said"), [("VAULT_TLS_SERVER_NAME", "VAULT_TLS_SERVER_NAME"), ("X", "VAULT_URL")])
+def test_the_name_that_is_compared_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, said: str) -> None:
+    """Another address would not help, where the name is set by itself."""
+    monkeypatch.setenv(variable, "set")
+    reason = "certificate verify failed: Hostname mismatch, certificate is not valid for 'x'."
+    _, remedy = tls_cause(reason, "Vault", "VAULT_URL")
+    assert remedy.startswith(f"Set {said} to a name that it is for")
+
+
 def test_production_refuses_to_skip_the_verification_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would notice otherwise that it is not skipped."""
     for name in ("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"):
@@ -130,7 +167,9 @@ def test_production_refuses_to_skip_the_verification_by_either_name(monkeypatch:
             settings_of(monkeypatch, ENVIRONMENT="production", **{name: "true"})
 
 
-@pytest.mark.parametrize("name", ["https://vault.example.com", "vault:8200", "a b", "ä.example.com"])
+@pytest.mark.parametrize(
+    "name", ["https://vault.example.com", "vault:8200", "a b", "ä.example.com", "..", "a..b", ".", "a" * 64, "a." * 130]
+)
 def test_a_server_name_is_a_name_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is compared with what is in the certificate."""
     with pytest.raises(BadSettings, match="VAULT_TLS_SERVER_NAME: must be a host name or an IP address alone"):

@@ -135,11 +135,27 @@ def test_a_proxy_that_speaks_socks_is_named(monkeypatch: pytest.MonkeyPatch, sch
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "value", ["http://", "http://:3128", "ftp://proxy:21", "http://proxy:port", "proxy:3128", "://"]
-)
+BAD_ADDRESSES = ["http://", "http://:3128", "ftp://proxy:21", "http://proxy:port", "proxy:3128", "://", "http://[::1"]
+# what is special in a password must be encoded; requests would show a part of it, or take it for the host
+BAD_ADDRESSES += [f"http://app:can{special}ary@127.0.0.1:3128" for special in "[/#?€\u2100"]
+
+
+@pytest.mark.parametrize("value", BAD_ADDRESSES)
 def test_what_is_not_the_address_of_a_proxy_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Instead of an error about Vault's address."""
+    """Instead of an error about Vault's address; the doctor says the same."""
     monkeypatch.setenv("HTTPS_PROXY", value)
-    with pytest.raises(VaultUnreachable, match="HTTPS_PROXY is not the address of a proxy"):
+    with pytest.raises(VaultUnreachable, match="HTTPS_PROXY is not the address of a proxy") as caught:
         ask("https://vault.example.com")
+    assert "can" not in str(caught.value).replace("vault.example.com", "")
+    found = proxy_for("https://vault.example.com")
+    assert found is not None
+    assert not found.is_usable
+
+
+@pytest.mark.parametrize("value", ["http://app:canary@proxy:3128", "http://proxy", "https://[::1]:3128/"])
+def test_what_is_the_address_of_a_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """With a password, without a port, or an address itself."""
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    found = proxy_for("https://vault.example.com")
+    assert found is not None
+    assert found.is_usable

@@ -83,6 +83,14 @@ def test_an_address_that_wants_https_is_told(pair: Pair, status: int, method: st
     assert caught.value.remedy == f"Set VAULT_URL to https://vault.example.com{prefix}."
 
 
+def test_an_address_that_wants_https_for_good_is_told_where_that_does_not_answer(pair: Pair) -> None:
+    """308 is what a load balancer says (ingress-nginx); a standby says 307."""
+    pair.redirect(308, f"https://127.0.0.1:{free_port()}/v1/x")
+    with pytest.raises(VaultUnreachable, match=r"VAULT_URL redirects to https://.*: no connection") as caught:
+        ask(pair.first.url)
+    assert caught.value.remedy.startswith("Set VAULT_URL to https://127.0.0.1:")
+
+
 @pytest.mark.parametrize("status", ALL)
 @pytest.mark.parametrize(
     "location",
@@ -90,6 +98,7 @@ def test_an_address_that_wants_https_is_told(pair: Pair, status: int, method: st
         "http://vault.example.com/v1/x",
         "http://10.0.0.1:8200/v1/x",
         "http://0.0.0.0:8200/v1/x",
+        "https:evil.example.com/v1/x",
         "//vault.example.com/v1/x",
         "HTTP://Vault.Example.COM/v1/x",
         "http://127.0.0.1.example.com/v1/x",

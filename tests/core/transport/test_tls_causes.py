@@ -123,9 +123,9 @@ def test_a_ca_that_is_no_ca_is_named(tmp_path: Path, strict: bool) -> None:  # n
         ("another host", "is for another host", "Set VAULT_URL to a name"),
         ("no name", "or for none (it needs a subjectAltName)", "have one issued"),
         ("for clients", "is not meant for servers", "extendedKeyUsage serverAuth"),
-        ("unknown CA", "signed by a CA that is not trusted", "Set VAULT_CACERT"),
-        ("another CA of the same name", "signed by", "Set VAULT_CACERT"),
-        ("self-signed", "signed by a CA that is not trusted", "Set VAULT_CACERT"),
+        ("unknown CA", "signed by a CA that is not trusted", "Put this CA into VAULT_CACERT"),
+        ("another CA of the same name", "signed by", "Put this CA into VAULT_CACERT"),
+        ("self-signed", "signed by a CA that is not trusted", "Put this CA into VAULT_CACERT"),
     ],
 )
 def test_each_other_fault_of_a_certificate_has_its_cause(tmp_path: Path, name: str, said: str, remedy: str) -> None:

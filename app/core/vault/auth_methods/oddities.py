@@ -7,7 +7,9 @@ import re
 
 QUOTES = "\"'`"
 _UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
-_ASSIGNMENT = re.compile(r"(export|set|setx|setenv)\s+\S|(\$env:)?[A-Z][A-Z0-9_]*\s*=\s*[^=\s]|[A-Za-z_]+:\s")
+_ASSIGNMENT = re.compile(
+    r"(export|set|setx|setenv)\s+\S|(\$env:)?[A-Z][A-Z0-9_]*\s*=\s*[^=\s]|[A-Za-z_]*token\s*=\s*[^=\s]|[A-Za-z_]+:\s"
+)
 _TEMPLATE = re.compile(r"<[^<>]*>|\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\}|\$[A-Z_]+")
 _TOKEN = re.compile(r"(hv[sbr]|[sb])\.[\w-]{20,}")  # of Vault's and OpenBao's
 _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")

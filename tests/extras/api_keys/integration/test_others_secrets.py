@@ -151,10 +151,12 @@ def test_a_record_that_was_left_does_not_make_it_ours(client: TestClient, prefix
 
 
 def test_a_key_that_somebody_has_overwritten_is_revoked_only(client: TestClient, prefix: Prefix) -> None:
-    """It does not count any more, and what was put in its place is still there."""
+    """It does not count any more, and what was put in its place is still there, not rotated either."""
     key = client.post("/api-keys", json={"name": "tls"}).json()["key"]
     prefix.put(CERTIFICATE)
     before = prefix.all()
+    assert client.post("/api-keys/tls/rotate", json={"grace_period": 0}).status_code == 404
+    assert prefix.all() == before
     assert client.delete("/api-keys/tls").status_code == 204
     assert client.post("/caller", headers={"X-API-Key": key}).status_code == 401
     assert prefix.all() == before

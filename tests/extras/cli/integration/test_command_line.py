@@ -370,6 +370,8 @@ def test_a_bug_shows_no_values(vault: Vault, tmp_path: Path) -> None:
     ("command", "code", "said"),
     [
         ("$APP put x a=- <&-", 2, "standard input is closed"),
+        ("$APP put x a=@/dev/zero", 2, "a: is larger than 32 MiB"),
+        ("$APP put x a=- </dev/zero", 2, "a: is larger than 32 MiB"),
         ("$APP list >/dev/full", 1, "standard output: No space left on device"),
         ("$APP policy >/dev/full", 1, "standard output: No space left on device"),
         ("$APP list | true", 0, ""),

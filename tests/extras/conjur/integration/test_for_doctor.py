@@ -148,7 +148,7 @@ Make = Callable[[World], Settings]
 MISTAKES: dict[Make, tuple[str, str, str]] = {
     wrong_port: ("connection", "Connection refused", "Check the port in CONJUR_APPLIANCE_URL"),
     unknown_host: ("host name", "does not resolve", "the host in CONJUR_APPLIANCE_URL"),
-    unknown_ca: ("TLS", "a CA that is not trusted", "Set CONJUR_CERT_FILE"),
+    unknown_ca: ("TLS", "a CA that is not trusted", "Put this CA into CONJUR_CERT_FILE"),
     missing_ca_file: ("TLS", "CONJUR_CERT_FILE=nowhere.pem: cannot be loaded", "Set CONJUR_CERT_FILE"),
     hanging: ("status", "no answer within VAULT_TIMEOUT", "Check CONJUR_APPLIANCE_URL"),
     not_conjur: ("login", "the answer is not Conjur's", "CONJUR_APPLIANCE_URL is Conjur's address"),

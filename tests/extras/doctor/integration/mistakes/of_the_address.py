@@ -123,12 +123,12 @@ def http_where_there_is_https(world: World) -> dict[str, Any]:
     return {**world.good(), "url": world.tls["good"].replace("https:", "http:")}
 
 
-@mistake("TLS", "signed by a CA that is not trusted", "Set VAULT_CACERT")
+@mistake("TLS", "signed by a CA that is not trusted", "Put this CA into VAULT_CACERT")
 def a_private_ca_that_is_not_configured(world: World) -> dict[str, Any]:
     return world.over_tls(cacert="")
 
 
-@mistake("TLS", "signed by a CA that is not trusted", "Set VAULT_CACERT")
+@mistake("TLS", "signed by a CA that is not trusted", "Put this CA into VAULT_CACERT")
 def another_ca(world: World) -> dict[str, Any]:
     return world.over_tls(cacert=Authority(world.directory / "other", "Another CA").file)
 
@@ -332,7 +332,7 @@ def a_proxy_that_refuses(world: World) -> dict[str, Any]:
     return through_proxy(world, "HTTPS_PROXY", f"http://{refusing(world, 403)}", "https://vault.invalid:8200")
 
 
-@mistake("status", "of ALL_PROXY speaks SOCKS", "Set ALL_PROXY to a proxy with http://, set NO_PROXY=vault.invalid")
+@mistake("host name", "of ALL_PROXY speaks SOCKS", "Set ALL_PROXY to a proxy with http://, set NO_PROXY=vault.invalid")
 def a_proxy_that_speaks_socks(world: World) -> dict[str, Any]:
     return through_proxy(world, "ALL_PROXY", f"socks5://app:canary@{refusing(world, 200)}")
 
