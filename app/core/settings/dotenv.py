@@ -15,8 +15,8 @@ from app.core.errors import BadSettings
 DOTENV = ".env"  # in the working directory
 LARGEST = 1024 * 1024  # bytes
 _NAME = re.compile(r"[^\W\d][\w.-]*")
-# of a line inside quotes: it was meant as a variable of its own. An underscore, since the last line of a PEM has none
-_SWALLOWED = re.compile(r"^\s*(?:export\s+)?([A-Z][A-Z0-9]*_[A-Z0-9_]*)\s*=", re.MULTILINE)
+# of a line inside quotes: it was meant as a variable of its own. In a PEM, nothing follows the last =
+_SWALLOWED = re.compile(r"^\s*(?:export\s+)?([A-Z][A-Z0-9]*_[A-Z0-9_]*|[A-Z]{2,}(?==[^=\s]))\s*=", re.MULTILINE)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from app.core.errors import BackendError, BadRequest, LoginRefused, PathMissing,
 from app.core.logs.logging_config import get_logger
 from app.core.logs.redaction import mask_from_now_on
 from app.core.not_serializable import NotSerializable
-from app.core.settings.vault import MAIN_VAULT, VaultSettings
+from app.core.settings.vault import MAIN_VAULT, SERVICE_ACCOUNT_TOKEN, VaultSettings
 from app.core.transport.error_causes import (
     ASK_THE_CLUSTER,
     CHECK_CIDRS,
@@ -136,6 +136,8 @@ def _refusal(settings: VaultSettings, where: str, error: BackendError) -> LoginR
         remedy = f"{first.get(settings.auth_method, '')} {remedy}".strip()
     if look := look_of_credentials(settings) if error.cause in CREDENTIALS_WRONG else "":
         cause, remedy = f"{cause}; {look}", f"{BARE} {remedy}".strip()
+    if settings.auth_method == "kubernetes" and settings.jwt is None and settings.jwt_file is None:
+        remedy = remedy.replace("VAULT_JWT", str(SERVICE_ACCOUNT_TOKEN))
     return LoginRefused(
         where, f"Vault refuses the login: {cause}", remedy.replace("auth/MOUNT/", f"auth/{settings.login_mount_point}/")
     )

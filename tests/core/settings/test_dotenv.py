@@ -42,6 +42,7 @@ DROPPED = {
     "a double quote": ('SECRET_A="canary', 1, "a quote is not closed"),
     "a quote that ends in another line": ("# x\n\nSECRET_A='canary\nSECRET_B='b'", 3, "a quote is not closed"),
     "a quote that swallows a line": ("SECRET_A='canary\n#\nSECRET_B='", 1, "takes in SECRET_B of line 3"),
+    "a quote that swallows a short name": ("SECRET_A='canary\nPORT=9123\nB_C='", 1, "takes in PORT of line 2"),
     "something behind a quote": ("SECRET_A='can'ary", 1, "something follows it"),
     "no =": ("X=1\nSECRET_A", 2, "there is no ="),
     "no = but a value": ("SECRET_A canary", 1, "it is not understood"),

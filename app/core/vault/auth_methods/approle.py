@@ -15,6 +15,7 @@ from app.core.transport.network_errors import not_vault
 from app.core.vault.auth_methods.protocol import Auth, credential, login_with, look_of_credentials
 from app.core.vault.errors import data_of, vault_errors
 
+_SECRET_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as Vault makes them
 _UNKNOWN = "Vault does not know it: used, expired or wrong"
 
 
@@ -42,7 +43,7 @@ class AppRoleMethod:
         try:
             self._check_origin(client, wrapping_token)
         except (BadRequest, PermissionDenied):
-            raise self._unknown() from None
+            raise self._unknown(wrapping_token) from None
 
     def _unwrap(self, client: hvac.Client) -> str:
         """Return the secret id, unwrapped exactly once and kept in memory; a new wrapping token is unwrapped again."""
@@ -61,7 +62,7 @@ class AppRoleMethod:
                 # the wrapping token travels as the client token: this way it can unwrap itself and nothing else
                 answer = client.adapter.post("/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": wrapping_token})
         except (BadRequest, PermissionDenied):
-            self._refused = wrapping_token, self._unknown()
+            self._refused = wrapping_token, self._unknown(wrapping_token)
             raise self._refused[1] from None
         except WrappingTokenRefused as error:
             self._refused = wrapping_token, error
@@ -73,7 +74,11 @@ class AppRoleMethod:
         self._unwrapped = wrapping_token, secret_id
         return secret_id
 
-    def _unknown(self) -> WrappingTokenRefused:
+    def _unknown(self, wrapping_token: str) -> WrappingTokenRefused:
+        if _SECRET_ID.fullmatch(wrapping_token):
+            cause = "it is no wrapping token, but looks like a secret id itself"
+            remedy = "Unset VAULT_SECRET_ID_WRAPPED, or have the secret id delivered wrapped (-wrap-ttl)."
+            return WrappingTokenRefused("VAULT_SECRET_ID", cause, remedy)
         look = look_of_credentials(self._settings)
         return _refusal(f"{_UNKNOWN}; {look}" if look else _UNKNOWN)
 

@@ -100,6 +100,12 @@ def a_token_that_has_expired(world: World) -> dict[str, Any]:
     return settings
 
 
+@mistake("login", "VAULT_SECRET_ID: it is no wrapping token", "Unset VAULT_SECRET_ID_WRAPPED")
+def a_secret_id_that_is_not_wrapped(world: World) -> dict[str, Any]:
+    """Nobody has read it on the way: there was nothing to unwrap."""
+    return {**world.good(), "secret_id_wrapped": "true"}
+
+
 @mistake("login", "the wrapping token in VAULT_SECRET_ID: Vault does not know it", "destroy it in Vault, and deliver")
 def a_wrapped_secret_id_that_was_used(world: World) -> dict[str, Any]:
     settings, wrapped = with_secret_id(world, wrap_ttl="60s")
