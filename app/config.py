@@ -1,6 +1,6 @@
 """Which variables steer this service, and where do its secrets come from? Add settings of your own to `Settings`."""
 
-from app import NAME, TITLE, VERSION
+from app import DESCRIPTION, NAME, TITLE, VERSION
 from app.core.settings.app import AppSettings, Service
 from app.core.store.provider import Providers
 from app.core.vault.provider import VaultProvider
@@ -11,7 +11,7 @@ from app.extras.conjur.settings import ConjurGroup, ConjurSettings  # extra: con
 class Settings(AppSettings):
     """The settings of every service, of the extras, and yours: a field `worker_count` is set by `WORKER_COUNT`."""
 
-    service = Service(NAME, TITLE, VERSION)
+    service = Service(NAME, TITLE, VERSION, DESCRIPTION)
 
     conjur: ConjurGroup = ConjurSettings()  # extra: conjur
     status_page: bool | None = None  # None: in development only  # extra: status

@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None, *, declared: type[BaseModel] = 
     build_keys = signing_keys_builder("jwt_secret", history, settings.vault.refresh_interval)
     app.state.rotating["signing keys"] = Rotating("signing keys", ("jwt_secret",), build_keys)
 
+    app.state.tags["tokens"] = "A short-lived token for an API key, and what it says of its bearer."
     for routes in (home, tokens):
         app.include_router(routes.router)
     return app

@@ -65,5 +65,6 @@ def create_app(settings: Settings | None = None, *, declared: type[BaseModel] = 
     api_keys.install(app)  # extra: api_keys
     status.install(app)  # extra: status
     app.state.rotating[OBJECT] = Rotating(OBJECT, ("jwt_secret",), _build)
+    app.state.tags["tests"] = "What the tests of the template call."
     app.include_router(router)
     return app

@@ -52,7 +52,7 @@ async def issue_token(caller: Caller, keys: Keys) -> TokenResponse:
 
 
 @router.get("/me", responses=responses(401, 503))
-async def me(keys: Keys, bearer: Bearer, refusals: TheRefusals) -> Me:
+async def get_me(keys: Keys, bearer: Bearer, refusals: TheRefusals) -> Me:
     """Say who the bearer of the token is."""
     challenge = f'Bearer realm="{NAME}"'
     if bearer is None:

@@ -131,6 +131,16 @@ def test_in_production_a_stranger_learns_nothing_of_the_samples() -> None:
             assert client.request("PUT", path).status_code == 405
 
 
+def test_a_generated_client_has_functions_with_our_names() -> None:
+    """Each operation of your API has an id that no other has, and without its path; the samples say what they are."""
+    schema = service().openapi()
+    found = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
+    assert {"issue_token", "get_me"} <= set(found)
+    assert len(found) == len(set(found))
+    assert all(name.isidentifier() and not name.endswith(("_get", "_post", "_put", "_delete")) for name in found)
+    assert "tokens" in {tag["name"] for tag in schema["tags"] if tag["description"]}
+
+
 def test_a_forged_token_leaves_a_trace_and_an_expired_one_does_not() -> None:
     """The one is a guess, the other what every client sends now and then."""
     app, counted = service(), list[str]()

@@ -38,6 +38,7 @@ class Service(NamedTuple):
     name: str  # for machines: in challenges, metrics and policies
     title: str  # for people
     version: str
+    description: str = ""  # what callers read first, in Markdown
 
 
 class AppSettings(BaseSettings):

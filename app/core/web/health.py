@@ -25,14 +25,14 @@ class Health(BaseModel):
 
 @router.head("/live", response_model_exclude_defaults=True, include_in_schema=False)
 @router.get("/live", response_model_exclude_defaults=True)
-async def live() -> Health:
+async def get_liveness() -> Health:
     """Tell that the process answers; for the liveness probe. Looks at nothing."""
     return Health(status="alive")
 
 
 @router.head("/ready", response_model=Health, response_model_exclude_defaults=True, include_in_schema=False)
 @router.get("/ready", response_model=Health, response_model_exclude_defaults=True, responses=responses(503))
-async def ready(refresher: TheRefresher, request: Request) -> Health | JSONResponse:
+async def get_readiness(refresher: TheRefresher, request: Request) -> Health | JSONResponse:
     """Tell whether every declared secret is there and fresh enough; for the readiness probe. Looks at memory only.
 
     An outage, or a rotation that was refused, is a warning as long as good secrets are held. Outside development only

@@ -25,7 +25,7 @@ class Refreshed(BaseModel):
     dependencies=[Depends(require_api_key_outside_development)],
     responses=responses(401, 503),
 )
-async def refresh(refresher: TheRefresher) -> Refreshed:
+async def refresh_secrets(refresher: TheRefresher) -> Refreshed:
     """Read all secrets again now, and say what changed and what went wrong.
 
     A source that does not answer within 5 seconds is reported as a fault; its round goes on.

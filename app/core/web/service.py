@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -34,6 +35,8 @@ from app.core.web.requests import ObserveRequests, PlainStartFailure
 S = TypeVar("S", bound=AppSettings)
 Layer = Callable[[ASGIApp], ASGIApp]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+TAGS = {"health": "Is the service alive and ready?", "status": "What does it hold, and how fresh is that?"}
 
 
 @asynccontextmanager
@@ -89,6 +92,8 @@ def build_service(
     app = FastAPI(
         title=about.title,
         version=about.version,
+        description=about.description,
+        generate_unique_id_function=attrgetter("name"),  # a generated client calls its functions as ours are called
         lifespan=lifespan,
         redirect_slashes=False,  # it would lead to the Host that was sent, by http://: a client takes its key there
         openapi_url="/openapi.json" if settings.shows_api_docs else None,
@@ -111,6 +116,7 @@ def build_service(
     app.state.observers = []
     app.state.callers = []
     app.state.contexts = []
+    app.state.tags = dict(TAGS)  # what the groups of routes are for, as OpenAPI tells it
     app.state.refusals = Refusals()
 
     install_problems(app)

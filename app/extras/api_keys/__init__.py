@@ -21,4 +21,5 @@ def install(app: FastAPI) -> None:
         app.state.callers.append(keys)
     for each in index_refreshers(settings, providers, keys):
         app.state.refresher.add(each)
+    app.state.tags["api keys"] = "Keys for those who call the service: issue, list, rotate and revoke them."
     app.include_router(routes.router)

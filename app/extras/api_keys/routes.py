@@ -77,7 +77,7 @@ class KeyList(BaseModel):
 
 
 @router.post("", status_code=201, responses=responses(401, 403, 409, 503))
-async def issue(new: NewKey, api_keys: IssuedKeys, response: Response, once: Once = "") -> IssuedKey:
+async def issue_api_key(new: NewKey, api_keys: IssuedKeys, response: Response, once: Once = "") -> IssuedKey:
     """Issue a key: stored where other services can fetch it, verified, and only then shown, this once."""
     record, key = await in_own_thread(partial(api_keys.issue, new.name, new.expires_in, once))
     response.headers["Location"] = f"{router.prefix}/{record.name}"
@@ -85,7 +85,7 @@ async def issue(new: NewKey, api_keys: IssuedKeys, response: Response, once: Onc
 
 
 @router.get("", responses=responses(401, 403, 503))
-async def list_keys(
+async def list_api_keys(
     api_keys: IssuedKeys, after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 1000
 ) -> KeyList:
     """List the keys, as they are stored now; never a key itself."""
@@ -98,7 +98,7 @@ async def list_keys(
 
 
 @router.post("/{name}/rotate", responses=responses(401, 403, 404, 409, 503))
-async def rotate(
+async def rotate_api_key(
     name: Name, rotation: Rotation, api_keys: IssuedKeys, response: Response, once: Once = ""
 ) -> IssuedKey:
     """Replace a key; the old one stays good for the grace period."""
@@ -107,7 +107,7 @@ async def rotate(
 
 
 @router.delete("/{name}", status_code=204, responses=responses(401, 403, 404, 503))
-async def revoke(name: Name, api_keys: IssuedKeys) -> None:
+async def revoke_api_key(name: Name, api_keys: IssuedKeys) -> None:
     """Revoke a key, and former ones in their grace period: here at once, elsewhere within one refresh interval."""
     await in_own_thread(partial(api_keys.revoke, name))
 

@@ -62,7 +62,7 @@ GUARDS = [Depends(require_status_page), Depends(require_person_outside_developme
 
 
 @router.get("/status", response_class=HTMLResponse, dependencies=GUARDS, responses=responses(401, 404, 503))
-def page(refresher: TheRefresher, settings: CurrentSettings) -> HTMLResponse:
+def get_status_page(refresher: TheRefresher, settings: CurrentSettings) -> HTMLResponse:
     """Show people the status. A plain `def`: making the page takes its milliseconds, in a worker thread."""
     from app.extras.status.status_page import HEADERS, render  # noqa: PLC0415 - a template engine: only when somebody looks
 
@@ -70,7 +70,7 @@ def page(refresher: TheRefresher, settings: CurrentSettings) -> HTMLResponse:
 
 
 @router.get("/status.json", dependencies=GUARDS, responses=responses(401, 404, 503))
-async def data(refresher: TheRefresher, settings: CurrentSettings, response: Response) -> Status:
+async def get_status(refresher: TheRefresher, settings: CurrentSettings, response: Response) -> Status:
     """Return what the status page shows."""
     response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
     return _now(refresher, settings)

@@ -188,6 +188,32 @@ def test_openapi_tells_the_truth_about_errors(client: TestClient) -> None:
     assert "Problem" in schema["components"]["schemas"]
 
 
+def test_a_generated_client_has_functions_with_our_names() -> None:
+    """An operation's id is what its handler is called, and no other one is called so."""
+    operations = operations_of(create_app(Settings.model_validate({"secrets": SECRETS})))
+    found = sorted(operation["operationId"] for operation in operations)
+    wanted = ["caller", "fingerprint", "get_liveness", "get_readiness", "refresh_secrets"]
+    wanted += ["issue_api_key", "list_api_keys", "revoke_api_key", "rotate_api_key"]  # extra: api_keys
+    wanted += ["get_status", "get_status_page"]  # extra: status
+    assert found == sorted(wanted)
+
+
+def test_the_api_says_what_it_and_its_groups_are_for() -> None:
+    """Every tag that an operation has is described, and no other one."""
+    app = create_app(Settings.model_validate({"secrets": SECRETS}))
+    schema = app.openapi()
+    assert "X-API-Key" in schema["info"]["description"]
+    described = {tag["name"]: tag["description"] for tag in schema["tags"]}
+    assert all(described.values())
+    used = [tag for operation in operations_of(app) for tag in operation.get("tags", [None])]
+    assert set(used) == set(described), "an operation without a tag counts as one"
+
+
+def operations_of(app: FastAPI) -> list[dict[str, Any]]:
+    """Return what OpenAPI says of each operation."""
+    return [operation for path in app.openapi()["paths"].values() for operation in path.values()]
+
+
 @pytest.mark.parametrize("sent", ["abc", "a" * 128, "01J-x_y.z"])
 def test_a_well_formed_request_id_is_taken_over(client: TestClient, sent: str) -> None:
     """So that a request can be followed across services."""
