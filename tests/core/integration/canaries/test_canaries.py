@@ -69,7 +69,8 @@ class Watched:
 
 @contextmanager
 def watched(arrangement: Arrangement, log_format: str, **more: str) -> Iterator[Watched]:
-    """Start a service with a credential of every kind."""
+    """Start a service with a credential of every kind; only asyncio's loop tells of what is slow."""
+    more["UVICORN_LOOP"] = "asyncio" if log_format == "json" else "uvloop"
     name = f"{log_format}-{'-'.join(more) or 'plain'}".lower()
     watched = Watched(arrangement.directory / name, {**arrangement.variables(log_format), **more})
     try:
