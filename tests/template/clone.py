@@ -88,7 +88,7 @@ class Clone:
         has_fast = re.search("^test-fast:", (self.directory / "Makefile").read_text(), re.MULTILINE)
         for act in (
             partial(self.make, "check"),
-            partial(self.make, "test-fast", "ARGS=--numprocesses 4") if has_fast else self.run_tests_without_servers,
+            partial(self.make, "test-fast", "ARGS=--numprocesses 2") if has_fast else self.run_tests_without_servers,
         ):
             done = act()
             assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-10_000:]

@@ -19,7 +19,7 @@ import pytest
 from app.config import Settings
 from app.core.errors import BackendError, BlueprintError
 from app.extras.doctor.diagnosis import doctor, examine
-from app.vault import read_secret
+from app.vault import close_sessions, read_secret
 from infrastructure.dev_vault import start_embedded
 from infrastructure.faulty_proxy import FaultyProxy
 from tests.auto_auth import auto_auth
@@ -137,6 +137,7 @@ def accessors(vault: Vault) -> set[str]:
     return set(vault.client.list("auth/token/accessors")["data"]["keys"])
 
 
+RESETS = [name for name, mistake in MISTAKES.items() if "reset" in mistake.cause]
 IN_BETWEEN = ("proxy", "load_balancer", "gateway", "firewall", "standby", "login_page", "https", "hangs", "port")
 
 
@@ -145,10 +146,21 @@ def test_the_service_names_the_same_party(world: World, monkeypatch: pytest.Monk
     """In the same words: whoever reads the log need not ask the doctor who is at fault."""
     for variable, text in MISTAKES[name].variables(world).items():
         monkeypatch.setenv(variable, str(text))
+    tries = iter(why_nothing_is_read, None)
+    # a server that wants TLS answers, and hangs up: the one may be read before the other is noticed, or not
+    said = next(
+        text for text, _ in zip(tries, range(20), strict=False) if "reset by peer" not in text or name in RESETS
+    )
+    assert MISTAKES[name].cause in said
+    assert not [canary for canary in world.canaries if canary in said]
+
+
+def why_nothing_is_read() -> str:
+    """Return the error of the service's first read."""
     with pytest.raises(BackendError) as caught:
         read_secret()
-    assert MISTAKES[name].cause in str(caught.value)
-    assert not [canary for canary in world.canaries if canary in str(caught.value)]
+    close_sessions()
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
