@@ -83,7 +83,7 @@ def examine(
         return
     yield from walk("settings", {"settings": lambda: good_settings(settings)})
     if production:
-        yield from walk("before production", what_settings_tell(settings))
+        yield from walk("before production", what_settings_tell(settings, blueprint.declared.model_fields))
     chains = _chains(blueprint, settings, clock, login=login, production=production)
     for chain in chains:
         yield from chain.findings()

@@ -1,6 +1,6 @@
 """Does everything hold that must before production? Here what the settings and the files tell; no Vault is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +18,14 @@ DEV_FILES = Path(".dev")  # where the dev servers keep theirs
 BY_FILE = "the environment of a process can be read by its user, and whatever it starts inherits it"
 
 
-def what_settings_tell(settings: AppSettings) -> dict[str, Check]:
-    """Return the steps; each says what holds, too."""
-    checks = {
+def what_settings_tell(settings: AppSettings, declared: Container[str]) -> dict[str, Check]:
+    """Return the steps; each says what holds, too. `declared` are the names of the secrets of the service."""
+    checks: dict[str, Callable[[AppSettings], Iterator[Finding]]] = {
         "environment": _environment,
         "dev server": _dev_server,
         "TLS": _tls,
         "files": _files,
-        "variables": _variables,
+        "variables": partial(_variables, declared),
         "API docs": _api_docs,
         "hosts": _hosts,
         "staleness": _staleness,
@@ -100,24 +100,29 @@ def _files(settings: AppSettings) -> Iterator[Finding]:
     yield from exposed or [ok("no file with a credential can be read by others")]
 
 
-def _variables(settings: AppSettings) -> Iterator[Finding]:
+def _variables(declared: Container[str], settings: AppSettings) -> Iterator[Finding]:
     """Ask for files where there can be one. A wrapped secret id is worth nothing once the service has started."""
-    environment, told = in_environment(), set[str]()
+    environment, told, spared = in_environment(), set[str](), set[str]()
     for _, prefix, own in groups_with_prefix(settings):
         for field in own.used_credentials() if own.enabled else ():
             variable, file = as_given(f"{prefix}{field.upper()}"), own.value_or_file[field]
             is_wrapped = isinstance(own, VaultSettings) and own.secret_id_wrapped and field == "secret_id"
             counts = getattr(own, field) is not None and getattr(own, file) is None and field in own.credentials
-            if counts and variable in environment and not is_wrapped:
+            if is_wrapped:
+                spared.add(variable)
+            elif counts and variable in environment:
                 told.add(variable)
                 remedy = f"Put it into a file with mode 0600, and set {prefix}{file.upper()} to that."
                 yield broken(f"a credential: {BY_FILE}", remedy, variable)
     for variable, value in sorted(environment.items()):
-        if variable not in told and is_secret(type(settings), variable, value):
+        if variable not in told | spared and is_secret(type(settings), variable, value):
             told.add(variable)
             is_entry = variable.startswith("SECRET_")
             remedy = f"Let it refer to Vault, or use {variable}_FILE." if is_entry else "Unset it if nobody needs it."
-            yield warning(f"if it is a secret: {BY_FILE}", remedy, variable)
+            if is_entry and variable.removeprefix("SECRET_").lower() in declared:
+                yield broken(f"a secret of the service: {BY_FILE}", remedy, variable)
+            else:
+                yield warning(f"if it is a secret: {BY_FILE}", remedy, variable)
     if not told:
         yield ok("no credential is in the environment")
 

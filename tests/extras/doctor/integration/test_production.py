@@ -10,7 +10,7 @@ from tests.auto_auth import auto_auth
 from tests.core.integration.test_policy import with_exactly_its_policy
 from tests.extras.doctor.integration.mistakes import World
 from tests.extras.doctor.integration.test_doctor import Diagnose, Report, diagnose, servers, world
-from tests.support import READ_POLICY, ROOT, environment
+from tests.support import READ_POLICY, ROOT, SECRETS, environment
 
 __all__ = ["diagnose", "servers", "world"]
 
@@ -125,12 +125,27 @@ def test_a_credential_in_the_environment_is_a_fault(world: World, diagnose: Diag
     """A file could hold it; what may or may not be a secret is a warning."""
     variables = ready(world)
     secret_id = Path(variables.pop("VAULT_SECRET_ID_FILE")).read_text()
-    mode = {"VAULT_SECRET_ID": secret_id, "SECRET_MODE": "canary"}
-    report = diagnose(variables | mode, production=True)
-    assert list(said(report, "fault")) == ["variables"]
-    assert "VAULT_SECRET_ID: a credential" in said(report, "fault")["variables"]
-    assert "set VAULT_SECRET_ID_FILE to that" in said(report, "fault")["variables"]
+    given = {"VAULT_SECRET_ID": secret_id, "SECRET_API_KEY": "canary" * 4, "SECRET_MODE": "canary"}
+    report = diagnose(variables | given, production=True)
+    credential, declared = report.of("fault")
+    assert {credential["step"], declared["step"]} == {"variables"}
+    assert (credential["subject"], declared["subject"]) == ("VAULT_SECRET_ID", "SECRET_API_KEY")
+    assert "set VAULT_SECRET_ID_FILE to that" in credential["remedy"]
+    assert "use SECRET_API_KEY_FILE" in declared["remedy"]
     assert "use SECRET_MODE_FILE" in said(report, "warning")["variables"]
+
+
+def test_a_wrapped_secret_id_may_be_in_the_environment(world: World, diagnose: Diagnose) -> None:
+    """It is worth nothing once the service has started. It is not unwrapped unasked, so not all is reached."""
+    variables = ready(world)
+    variables.pop("VAULT_SECRET_ID_FILE")
+    role = next(iter(world.vault.client.auth.approle.list_roles()["data"]["keys"]))
+    wrapped = world.vault.client.auth.approle.generate_secret_id(role, wrap_ttl="5m")["wrap_info"]["token"]
+    given = {"VAULT_SECRET_ID": wrapped, "VAULT_SECRET_ID_WRAPPED": "true"}
+    report = diagnose(variables | given, tokens_left=0, production=True)
+    assert "no credential" in said(report, "ok")["variables"]
+    assert {"policy", "token life", "secret id"} <= set(said(report, "not reached"))
+    assert report.code == 1
 
 
 def test_what_the_dev_server_made_is_a_fault(world: World, diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +169,7 @@ WIDER = {
     "writing": ('path "secret/data/{path}" {{ capabilities = ["read", "update"] }}', "update at secret/data/"),
     "mounts": ('path "sys/mounts/*" {{ capabilities = ["sudo", "update"] }}', "sudo, update at sys/mounts/…"),
     "more tokens": ('path "auth/token/create" {{ capabilities = ["update"] }}', "update at auth/token/create"),
+    "its own role": ('path "auth/approle/role/+" {{ capabilities = ["update"] }}', "update at auth/approle/role/"),
     "more secret ids": ('path "auth/approle/role/+/secret-id" {{ capabilities = ["update"] }}', "/secret-id"),
 }
 
@@ -168,6 +184,18 @@ def test_a_policy_that_is_wider_than_the_printed_one_is_a_fault(world: World, di
     assert list(said(report, "fault")) == ["policy"]
     assert told in said(report, "fault")["policy"]
     assert "`python -m app policy` prints" in said(report, "fault")["policy"]
+
+
+@pytest.mark.parametrize(("wide", "told"), [("+", "/deep…"), ("deep/*", "/deep/…")])
+def test_secrets_beside_and_below_its_own_are_asked_for(world: World, diagnose: Diagnose, wide: str, told: str) -> None:
+    """Also where the path has several segments."""
+    path = f"{world.path}/deep"
+    world.vault.write(path, SECRETS)
+    policy = READ_POLICY.replace("{path}", "{path}/deep")
+    more = f'path "secret/data/{{path}}/{wide}" {{{{ capabilities = ["read"] }}}}'
+    report = diagnose(ready(world, policy + more, VAULT_SECRET_PATH=path), production=True)
+    assert list(said(report, "fault")) == ["policy"]
+    assert f"read at secret/data/{world.path}{told}" in said(report, "fault")["policy"]
 
 
 def test_what_cannot_be_asked_is_not_passed_over(world: World, diagnose: Diagnose) -> None:
