@@ -26,8 +26,7 @@ def vault_policy(settings: AppSettings, vault: str = MAIN_VAULT) -> str:
     if own.access_mode != "read_only":
         _refuse_patterns(own.write_prefix)
     home, below = _namespaces(own)
-    # a token that an Agent or Proxy adds is the Proxy's to look up and renew, and nobody's to revoke
-    own_token = {path: grants for path, grants in SELF.items() if own.auth_method != "none" or "revoke" not in path}
+    own_token = _own_token(own)
     parts: list[tuple[str, Grants]] = [
         ("the secrets that the service reads", _seen_from_home(below, _reads(settings, vault, own))),
         (
@@ -43,6 +42,17 @@ def vault_policy(settings: AppSettings, vault: str = MAIN_VAULT) -> str:
     where = f" of the namespace {home}" if home else ""
     head = f"# What the service may do in the Vault {vault}: a policy{where}.\n"
     return "\n".join([head, *(f"# {title}\n{_hcl(grants)}" for title, grants in parts if grants)])
+
+
+def granted_paths(settings: AppSettings, vault: str = MAIN_VAULT) -> Grants:
+    """Return what that policy grants, by the paths as they are in the namespace of the secrets."""
+    own = settings.vault_settings(vault)
+    return _reads(settings, vault, own) | writing_grants(own) | _own_token(own)
+
+
+def _own_token(own: VaultSettings) -> Grants:
+    """Leave out what is not ours: a token that an Agent or Proxy adds is nobody's to revoke."""
+    return {path: grants for path, grants in SELF.items() if own.auth_method != "none" or "revoke" not in path}
 
 
 def _namespaces(own: VaultSettings) -> tuple[str, str]:

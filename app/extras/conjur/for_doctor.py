@@ -23,7 +23,7 @@ from app.extras.conjur.login import tls_files
 from app.extras.conjur.policy import policy_branch
 from app.extras.conjur.session import ConjurSession
 from app.extras.conjur.settings import CONJUR, ConjurSettings
-from app.extras.doctor.findings import Check, Finding, HaltError, of_entry, ok, walk
+from app.extras.doctor.findings import Check, Finding, HaltError, of_entry, ok, reminder, walk
 from app.extras.doctor.network import Server, connect, resolve, shake_hands
 
 
@@ -36,6 +36,7 @@ class ConjurChain:
         name: str = CONJUR,
         *,
         login: bool | None = None,
+        production: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.secrets: list[Secret] = []  # what the service would load
@@ -44,6 +45,7 @@ class ConjurChain:
         self._all = settings
         self._own = own = ConjurSettings.within(settings)
         self._login_wanted = login
+        self._for_production = production
         self._clock = clock
         url = own.appliance_url or ""
         self._server = Server("Conjur", url, settings.vault.timeout, tls_files(own), "CONJUR_APPLIANCE_URL")
@@ -62,6 +64,8 @@ class ConjurChain:
             "login": self._log_in,
             "secrets": self._secrets,
         }
+        if self._for_production:
+            steps["policy"] = self._policy
         if self._all.vault.access_mode != "read_only":
             steps["policy branch"] = self._policy_branch
         with self._ending:
@@ -108,6 +112,11 @@ class ConjurChain:
         for entry in entries:
             yield of_entry(entry, "it has a value")
         self.complete = not any(isinstance(entry.found, BlueprintError) for entry in entries)
+
+    def _policy(self) -> Iterator[Finding]:
+        """Say what Conjur does not tell the host of itself."""
+        remedy = f"Load what `python -m app policy --vault {self.name}` prints, and give the host nothing else."
+        yield reminder("what else this host may do, and from where it may log in, cannot be asked of Conjur", remedy)
 
     def _policy_branch(self) -> Iterator[Finding]:
         """Ask for the privileges (`GET /resources/…?check=true`); nothing is written."""

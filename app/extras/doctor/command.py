@@ -14,5 +14,6 @@ def main(blueprint: Blueprint, arguments: Sequence[str]) -> NoReturn:
     parser = argparse.ArgumentParser("python -m app doctor", description=main.__doc__)
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--login", action=argparse.BooleanOptionalAction, help="even where that uses something up")
+    parser.add_argument("--production", action="store_true", help="ask also for what must hold before production")
     given = parser.parse_args(arguments)
-    sys.exit(doctor(blueprint, as_json=given.json, login=given.login))
+    sys.exit(doctor(blueprint, as_json=given.json, login=given.login, production=given.production))

@@ -20,11 +20,12 @@ from app.core.settings.vault import MAIN_VAULT
 from app.core.store.provider import Blueprint, adapter
 from app.core.store.source import Secret
 from app.extras.doctor.declared import examine_declared
-from app.extras.doctor.findings import Finding, walk
+from app.extras.doctor.findings import WELL, Finding, walk
+from app.extras.doctor.production import what_settings_tell
 from app.extras.doctor.settings import good_settings, refused_settings
 from app.extras.doctor.vault_chain import VaultChain
 
-COLOURS = {"ok": "green", "warning": "yellow", "fault": "bold red", "not reached": "dim"}
+COLOURS = {"ok": "green", "reminder": "cyan", "warning": "yellow", "fault": "bold red", "not reached": "dim"}
 
 
 class Chain(Protocol):
@@ -39,16 +40,17 @@ class Chain(Protocol):
         ...
 
 
-def doctor(blueprint: Blueprint, *, as_json: bool = False, login: bool | None = None) -> int:
+def doctor(blueprint: Blueprint, *, as_json: bool = False, login: bool | None = None, production: bool = False) -> int:
     """Examine the settings, Vaults and secrets of a service and print what was found; return 0 if all is well, else 1.
 
     `login` forces or forbids a login; by default there is one unless it would use up a wrapped secret id.
+    `production` also asks for what must hold before the service goes there.
     """
     console = Console(highlight=False, soft_wrap=True)
     found: list[Finding] = []
     logging.disable()  # what the log would say, the findings say better
     try:
-        for finding in examine(blueprint, login=login):
+        for finding in examine(blueprint, login=login, production=production):
             if not as_json:
                 _show(console, finding, is_first=not found or found[-1].source != finding.source)
             found.append(finding)
@@ -66,6 +68,7 @@ def examine(
     settings: AppSettings | None = None,
     *,
     login: bool | None = None,
+    production: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Finding]:
     """Walk every chain; without `settings` they come from the environment, and are what is examined first.
@@ -79,7 +82,9 @@ def examine(
         yield Finding("not reached", "waits for: settings", step="everything else", source=MAIN_VAULT)
         return
     yield from walk("settings", {"settings": lambda: good_settings(settings)})
-    chains = _chains(blueprint, settings, login, clock)
+    if production:
+        yield from walk("before production", what_settings_tell(settings, blueprint.declared.model_fields))
+    chains = _chains(blueprint, settings, clock, login=login, production=production)
     for chain in chains:
         yield from chain.findings()
     unread = [chain.name for chain in chains if not chain.complete]
@@ -88,21 +93,23 @@ def examine(
 
 
 def is_well(found: Sequence[Finding]) -> bool:
-    """Tell whether everything was reached and nothing is wrong; a warning is well."""
-    return all(finding.status in {"ok", "warning"} for finding in found)
+    """Tell whether everything was reached and nothing is wrong; a warning is well, and so is a reminder."""
+    return all(finding.status in WELL for finding in found)
 
 
 def _chains(
     blueprint: Blueprint,
     settings: AppSettings,
-    login: bool | None,  # noqa: FBT001
     clock: Callable[[], float],
+    *,
+    login: bool | None,
+    production: bool,
 ) -> list[Chain]:
     chains: list[Chain] = []
     for provider, name in blueprint.providers.enabled(settings):
         own = adapter(provider, "doctor")
         chain = own.chain if own else VaultChain
-        chains.append(chain(settings, name, login=login, clock=clock))
+        chains.append(chain(settings, name, login=login, production=production, clock=clock))
     return chains
 
 
@@ -118,6 +125,9 @@ def _show(console: Console, finding: Finding, *, is_first: bool) -> None:
 
 def _summary(found: Sequence[Finding]) -> Text:
     if is_well(found):
-        return Text("All is well.", "green")
+        reminders = sum(each.status == "reminder" for each in found)
+        return Text(
+            f"All is well, but for what is yours to look at: {reminders}." if reminders else "All is well.", "green"
+        )
     counts = {status: sum(each.status == status for each in found) for status in ("fault", "warning", "not reached")}
     return Text(", ".join(f"{status}: {count}" for status, count in counts.items() if count), "bold red")

@@ -9,7 +9,8 @@ from app.core.errors import BlueprintError
 from app.core.store.overrides import Entry
 from app.core.store.source import Secret
 
-Status = Literal["ok", "warning", "fault", "not reached"]
+Status = Literal["ok", "reminder", "warning", "fault", "not reached"]
+WELL = {"ok", "reminder", "warning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ def ok(text: str, subject: str = "") -> Finding:
 def warning(text: str, remedy: str, subject: str = "") -> Finding:
     """Say what works, but should be fixed."""
     return Finding("warning", text, remedy, subject)
+
+
+def broken(text: str, remedy: str, subject: str = "") -> Finding:
+    """Say what works, but must not go to production."""
+    return Finding("fault", text, remedy, subject)
+
+
+def reminder(text: str, remedy: str, subject: str = "") -> Finding:
+    """Say what cannot be seen from here, and so is somebody's to look at."""
+    return Finding("reminder", text, remedy, subject)
 
 
 def fault(error: BlueprintError, subject: str = "") -> Finding:

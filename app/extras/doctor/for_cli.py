@@ -19,6 +19,7 @@ def diagnose(
     login: MayLogIn = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    production: Annotated[bool, typer.Option("--production", help="Also what must hold before production.")] = False,
 ) -> None:
     """Say what is wrong between the settings and the secrets, and what fixes it; 0 only if all is well."""
-    raise typer.Exit(doctor(context.obj, as_json=as_json, login=login))
+    raise typer.Exit(doctor(context.obj, as_json=as_json, login=login, production=production))

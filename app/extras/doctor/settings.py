@@ -31,25 +31,24 @@ def _remedy(variable: str, cause: str) -> str:
     if variable == DOTENV:
         return "Fix that line." if cause.startswith("line ") else f"Make {DOTENV} a text file that this user may read."
     variable = as_given(as_set_by(variable))
-    verb = "Fix" if variable in _in_file() | _in_environment() else "Set"
+    verb = "Fix" if variable in _in_file() | in_environment() else "Set"
     return f"{verb} {variable} {_place(variable)}."
 
 
 def good_settings(settings: AppSettings) -> Iterator[Finding]:
     """Say what counts, and point out names that look misspelt: they are ignored."""
-    kind, file, environment = type(settings), _in_file(), _in_environment()
+    kind, file, environment = type(settings), _in_file(), in_environment()
     given = file | environment
-    sources = _groups(settings)
+    sources = groups_with_prefix(settings)
     enabled = [name for name, _, own in sources if own.enabled]
     text = f"{settings.environment}; {', '.join(enabled) or 'VAULT_ENABLED is false, so no Vault'}"
     twice = sorted(name for name, value in file.items() if _environment_wins(kind, name, value, environment))
     yield ok(text + (f"; the environment wins over .env for {', '.join(twice)}" if twice else ""))
     for _, prefix, own in sources:
         if own.enabled:
-            yield from _credentials(prefix, own)
-    if any(_is_secret(kind, name, value) for name, value in file.items()):
-        yield from _exposed(Path(DOTENV), "")
-    yield from _odd_variables(file, environment, _beginnings(kind))
+            yield from _given_twice(prefix, own)
+    yield from exposed_files(settings)
+    yield from _odd_variables(environment, _beginnings(kind))
     known = {f"{name}_{field}".upper() for name, group in groups_of(kind).items() for field in group.model_fields}
     yield from examine_other_tools({"in the environment": environment, "in .env": file}, known)
     known |= {"VAULT_ADDR", "BAO_ADDR", *(f"BAO_{field}".upper() for field in VaultSettings.model_fields)}
@@ -59,12 +58,7 @@ def good_settings(settings: AppSettings) -> Iterator[Finding]:
                 yield warning("there is no such variable", f"Set {near} {_place(name)}, if that is meant.", name)
 
 
-def _odd_variables(
-    file: Mapping[str, str | None], environment: Mapping[str, str | None], beginnings: tuple[str, ...]
-) -> Iterator[Finding]:
-    for name, value in {**file, **environment}.items():
-        if re.fullmatch(r"SECRET_.+_FILE", name):
-            yield from _exposed(Path((value or "").strip()), name)
+def _odd_variables(environment: Mapping[str, str | None], beginnings: tuple[str, ...]) -> Iterator[Finding]:
     for name, lines in read_dotenv().twice.items():
         listed = " and ".join(map(str, lines))
         text = f"it is set in lines {listed}; the last one counts"
@@ -77,34 +71,44 @@ def _odd_variables(
 def as_set_by(variable: str) -> str:
     """Return the variable that sets what `SECRET_<NAME>` stands for: it, or the one that names its file."""
     other = f"{variable}_FILE"
-    return other if other in _in_environment() | _in_file() else variable
+    return other if other in in_environment() | _in_file() else variable
 
 
 def _beginnings(kind: type[AppSettings]) -> tuple[str, ...]:
     return ("bao_", *(f"{group}_" for group in groups_of(kind)))
 
 
-def _groups(settings: AppSettings) -> list[tuple[str, str, SourceSettings]]:
+def groups_with_prefix(settings: AppSettings) -> list[tuple[str, str, SourceSettings]]:
     """Return the groups of settings, each with its name and with the beginning of its variables."""
     own = [(name, f"{name.upper()}_", getattr(settings, name)) for name in groups_of(type(settings))]
     named = [(name, f"VAULTS__{name.upper().replace('-', '_')}__", own) for name, own in settings.vaults.items()]
     return [*own[:1], *named, *own[1:]]
 
 
-def _credentials(prefix: str, own: SourceSettings) -> Iterator[Finding]:
-    """Point out what is given twice, and files that others may read."""
+def exposed_files(settings: AppSettings) -> Iterator[Finding]:
+    """Point out files with credentials that others may read."""
+    kind, file = type(settings), _in_file()
+    for _, prefix, own in groups_with_prefix(settings):
+        if own.enabled:
+            for field in (*(own.value_or_file[name] for name in own.used_credentials()), *own.credential_files):
+                yield from _exposed(getattr(own, field), f"{prefix}{field.upper()}")
+    if any(is_secret(kind, name, value) for name, value in file.items()):
+        yield from _exposed(Path(DOTENV), "")
+    for name, value in {**file, **in_environment()}.items():
+        if re.fullmatch(r"SECRET_.+_FILE", name):
+            yield from _exposed(Path((value or "").strip()), name)
+
+
+def _given_twice(prefix: str, own: SourceSettings) -> Iterator[Finding]:
     for names in own.one_of:
         first, *rest = [name for name in names if getattr(own, name) is not None] or [""]
         for name in rest:
             one, two = f"{prefix}{name.upper()}", f"{prefix}{first.upper()}"
             yield warning(f"it is ignored, since {two} is set too", f"Unset {one} or {two}.", one)
-    used = {name: own.value_or_file[name] for name in own.used_credentials()}
-    for name, other in used.items():
+    for name, other in {name: own.value_or_file[name] for name in own.used_credentials()}.items():
         if getattr(own, name) is not None and getattr(own, other) is not None:
             one, two = f"{prefix}{name.upper()}", f"{prefix}{other.upper()}"
             yield warning(f"it is ignored, since {two} is set too", f"Unset {one} or {two}.", one)
-    for field in (*used.values(), *own.credential_files):
-        yield from _exposed(getattr(own, field), f"{prefix}{field.upper()}")
 
 
 def _exposed(file: Path | None, variable: str) -> Iterator[Finding]:
@@ -114,7 +118,7 @@ def _exposed(file: Path | None, variable: str) -> Iterator[Finding]:
         yield warning(f"others may read the credential in it: its mode is {mode}", f"`chmod 600 {file}`.", subject)
 
 
-def _is_secret(kind: type[AppSettings], name: str, value: str | None) -> bool:
+def is_secret(kind: type[AppSettings], name: str, value: str | None) -> bool:
     """Tell whether a variable holds a credential or a secret, not a reference to one."""
     credentials = [f"{group}_{field}" for group, own in groups_of(kind).items() for field in own.credentials]
     credentials += [f"vaults__.+?__{field}" for field in VaultSettings.credentials]
@@ -134,7 +138,7 @@ def _environment_wins(
 
 
 def _place(variable: str) -> str:
-    places = {"in the environment": _in_environment(), "in .env": _in_file()}
+    places = {"in the environment": in_environment(), "in .env": _in_file()}
     return next((place for place, names in places.items() if variable in names), "in the environment or in .env")
 
 
@@ -146,5 +150,6 @@ def _in_file() -> dict[str, str | None]:
     return {name.upper(): text for name, value in read.items() if (text := as_set(name, value))}
 
 
-def _in_environment() -> dict[str, str | None]:
+def in_environment() -> dict[str, str | None]:
+    """Return the variables that are set there, with their names in upper case."""
     return {name.upper(): text for name, value in os.environ.items() if (text := as_set(name, value))}

@@ -26,7 +26,7 @@ def examine_token(session: VaultSession, login: Login) -> Iterator[Finding]:
     except PermissionDenied:
         known, missing[LOOKUP] = {}, "read"
     role = str((known.get("meta") or {}).get("role_name", ""))  # of an AppRole
-    secret_ids = f"auth/{session.settings.login_mount_point}/role/{role}/secret-id/lookup"
+    secret_ids = path_of_secret_ids(session, role)
     is_ours = bool(login.auth.client_token)  # and not one that an Agent or Proxy adds
     needed = {RENEWAL: "update"} if known.get("renewable") and is_ours else {}
     needed |= {REVOCATION: "update"} if login.auth.obtained and login.auth.token_type != "batch" else {}  # noqa: S105
@@ -45,6 +45,16 @@ def examine_token(session: VaultSession, login: Login) -> Iterator[Finding]:
     settings = session.settings
     if login.auth.obtained and role and not settings.secret_id_wrapped and settings.home == settings.place:
         yield from _secret_id_uses(session, secret_ids, allowed={"update", "root"} & set(held.get(secret_ids, ())))
+
+
+def path_of_secret_ids(session: VaultSession, role: str) -> str:
+    """Return where an AppRole's secret ids are looked up."""
+    return f"auth/{session.settings.login_mount_point}/role/{role}/secret-id/lookup"
+
+
+def look_up_secret_id(session: VaultSession, path: str, secret_id: str) -> Any:
+    """Return what Vault knows of a secret id (`POST auth/<mount>/role/<role>/secret-id/lookup`); None: nothing."""
+    return session.call(path, lambda client: client.adapter.post(f"/v1/{quoted(path)}", json={"secret_id": secret_id}))
 
 
 def _told_of(known: dict[str, Any], login: Login) -> Iterator[Finding]:
@@ -72,11 +82,8 @@ def _secret_id_uses(session: VaultSession, path: str, *, allowed: set[str]) -> I
         text = "if it is good for a few logins only, one is used up now; how many are left, this token may not ask"
         yield ok(text, "secret id")
         return
-    answer = session.call(
-        path, lambda client: client.adapter.post(f"/v1/{quoted(path)}", json={"secret_id": secret_id})
-    )
     remedy = "Set secret_id_num_uses=0 in the role, or put a new one into VAULT_SECRET_ID in time."
-    match answer:
+    match look_up_secret_id(session, path, secret_id):
         case {"data": {"secret_id_num_uses": 0}}:
             yield ok("good for any number of logins", "secret id")
         case {"data": {"secret_id_num_uses": int(uses)}}:

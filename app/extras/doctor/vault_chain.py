@@ -28,6 +28,7 @@ from app.extras.doctor.certificates import day
 from app.extras.doctor.findings import Check, Finding, of_entry, ok, renamed, walk, warning
 from app.extras.doctor.login import OneLogin, log_in
 from app.extras.doctor.network import Server, connect, resolve, shake_hands
+from app.extras.doctor.production_vault import what_vault_tells
 from app.extras.doctor.token import examine_token
 
 # answered with 200 whatever the state, since it is the body that tells it; without a namespace, where it is refused
@@ -40,7 +41,13 @@ class VaultChain:
     """The steps of one Vault; they change nothing in it, and what a login brought is revoked in the end."""
 
     def __init__(
-        self, settings: AppSettings, name: str, *, login: bool | None = None, clock: Callable[[], float] = time.time
+        self,
+        settings: AppSettings,
+        name: str,
+        *,
+        login: bool | None = None,
+        production: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.secrets: list[Secret] = []  # what the service would load
@@ -48,6 +55,7 @@ class VaultChain:
         self._all = settings
         self._own = own = settings.vault_settings(name)
         self._login_wanted = login
+        self._for_production = production
         self._clock = clock
         self._server = Server("Vault", own.url, own.timeout, vault_files(own), "VAULT_URL")
         self._session = OneLogin(own, name=name)
@@ -67,6 +75,8 @@ class VaultChain:
             "mount point": self._mount_point,
             "secrets": self._secrets,
         }
+        if self._for_production:
+            steps |= what_vault_tells(self._session, self._all, self.name)
         if self._own.access_mode != "read_only":
             steps["write prefix"] = self._write_prefix
         with self._ending:

@@ -266,6 +266,15 @@ def test_all_is_well(world: World) -> None:
     assert steps.count("secrets") == 4
 
 
+def test_before_production_it_is_said_what_conjur_does_not_tell(world: World) -> None:
+    """What a host may do beside is nobody's to ask; that is no fault."""
+    found = [each for each in examine(BLUEPRINT, world.settings(), production=True) if each.source == "conjur"]
+    (told,) = [each for each in found if each.status == "reminder"]
+    assert told.step == "policy"
+    assert "`python -m app policy --vault conjur`" in told.remedy
+    assert is_well(found)
+
+
 def test_nothing_is_changed_and_no_login_made_against_the_persons_will(world: World) -> None:
     """Only reads, and one login."""
     if world.conjur.standin is None:
