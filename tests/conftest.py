@@ -5,6 +5,7 @@ second time on HashiCorp's image where a Docker engine answers (`tests/servers.p
 `VAULT_TEST_TOKEN` point the suite at a server that is running already, instead of the embedded one.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,8 +44,12 @@ Servers = Callable[[str], Vault]
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
     """Hide the developer's variables and `.env`, leave a token that must never be used, and forget sessions."""
+    if "caplog" in request.fixturenames:  # another test may have had its service log nothing
+        logging.getLogger().setLevel(logging.INFO)
     for name in list(os.environ):
         if name.startswith(STEERING) or name in {"ENVIRONMENT", "API_DOCS"}:
             monkeypatch.delenv(name)

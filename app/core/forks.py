@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
-PATIENCE = 1.0  # seconds that a fork waits for what should not be cut in two, and that this waits for a fork
+FORK_TIMEOUT = 1.0  # seconds that a fork waits for what should not be cut in two, and that this waits for a fork
 
 
 class StartsAfresh(Protocol):
@@ -47,7 +47,7 @@ class _Whole:
     """What a fork must not cut in two: a child would wait for locks inside of C libraries, which nothing sets free.
 
     OpenSSL has such locks while it builds a context or shakes hands, and so has the search for an address. A fork waits
-    for what has begun, and what would begin waits for the fork; neither for longer than `PATIENCE`.
+    for what has begun, and what would begin waits for the fork; neither for longer than `FORK_TIMEOUT`.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class _Whole:
 
     def __enter__(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._forks == 0, PATIENCE)
+            self._changed.wait_for(lambda: self._forks == 0, FORK_TIMEOUT)
             self._inside += 1
 
     def __exit__(
@@ -75,7 +75,7 @@ class _Whole:
         """Let nothing begin, and wait for what has."""
         with self._changed:
             self._forks += 1
-            self._changed.wait_for(lambda: self._inside == 0, PATIENCE)
+            self._changed.wait_for(lambda: self._inside == 0, FORK_TIMEOUT)
 
     def after_fork(self) -> None:
         """Let it begin again, in the parent."""

@@ -1,6 +1,6 @@
 """What happened lately between the service and its secrets? A bounded memory, and who wants to hear of each event.
 
-Whoever logs in, reads or rotates makes a note; the status page shows the notes, the metrics count them. Names only.
+Each login, read and rotation is noted; the status page shows the notes, the metrics count them. Names only.
 """
 
 import time

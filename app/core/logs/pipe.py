@@ -15,7 +15,7 @@ from typing import Any
 
 from app.core import forks
 
-PATIENCE, PAUSE = 0.2, 10.0  # seconds that a line waits for a reader who is slow, and until the next one may
+READER_WAITS, PAUSE = 0.2, 10.0  # seconds that a line waits for a reader who is slow, and until the next one may
 AT_END = 1.0  # seconds that the rest of the last line waits
 
 
@@ -72,7 +72,7 @@ class Pipe:
         """Write, and return what is left."""
         end = time.monotonic()
         if patience is not None or end >= self._no_patience_until:
-            end += PATIENCE if patience is None else patience
+            end += READER_WAITS if patience is None else patience
         while data:
             try:
                 data = data[self._send(data) :]

@@ -23,7 +23,7 @@ LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes; the system's
 def server_address(text: str) -> str:
     """Accept `http(s)://host[:port][/prefix]`; a prefix is what a reverse proxy in front of the server may add.
 
-    Scheme and host come back in lower case: whoever compares them, with `https://` say, need not think of it.
+    Scheme and host come back in lower case: a comparison, with `https://` say, need not think of it.
     """
     url = text.strip()
     try:

@@ -13,7 +13,7 @@ LONGEST_NAME = 255  # characters; DNS has none that is longer
 EVERY = "*"
 OF_TESTS = {"testserver", "test"}  # what test clients call the service; no names of the public DNS
 SET_ENVIRONMENT = (
-    "ENVIRONMENT is not set, so this is development: whoever reaches this address needs no key to see details. "
+    "ENVIRONMENT is not set, so this is development: who reaches this address needs no key to see details. "
     "Set ENVIRONMENT=production, or =development if that is meant."
 )
 

@@ -22,7 +22,7 @@ CLOSING = 4.0  # seconds for all that is to be closed: an orchestrator kills a s
 GRACE = 0.5  # seconds that the start waits for a source that it need not wait for
 FIRST_ROUND = OVERDUE + 1.0  # seconds that the start waits for a source, if it waits for it; then it goes on without
 REBUILDING = "objects built from secrets"  # the name of the task that builds again what could not be built
-PATIENCE = 5.0  # seconds that who asks for a refresh waits for each source
+LATE_AFTER = 5.0  # seconds that who asks for a refresh waits for each source
 
 log = get_logger(__name__)
 
@@ -156,10 +156,10 @@ class Refresher:
     async def refresh(self) -> dict[str, tuple[Change, ...]]:
         """Carry out one round of every source, side by side; return what changed, by source.
 
-        A source that has not answered within `PATIENCE` is not in it; its round goes on.
+        A source that has not answered within `LATE_AFTER` is not in it; its round goes on.
         """
         rounds = {source: asyncio.create_task(each.next_run()) for source, each in self._rounds.items()}
-        late: set[asyncio.Task[Any]] = (await asyncio.wait(rounds.values(), timeout=PATIENCE))[1] if rounds else set()
+        late: set[asyncio.Task[Any]] = (await asyncio.wait(rounds.values(), timeout=LATE_AFTER))[1] if rounds else set()
         for task in late:
             task.cancel()  # the waiting, not the round
         return {source: task.result() for source, task in rounds.items() if task not in late}

@@ -1,6 +1,6 @@
 """How does a new secret reach an object that was built from the old one? The object is rebuilt, and its users drained.
 
-Knows nothing of Vault: whoever has new secrets calls `follow`.
+Knows nothing of Vault: the refresher calls `follow` with new secrets.
 """
 
 import asyncio

@@ -25,7 +25,7 @@ log = get_logger(__name__)
 async def in_own_thread(work: Callable[[], T]) -> T:
     """Run what blocks in a thread of its own and return what it returns.
 
-    Whoever stops waiting leaves the thread behind: it ends with its call, or with the process, which does not wait.
+    A caller that stops waiting leaves the thread behind: that ends with its call, or with the process at the latest.
     Whatever ends the work is raised here as an `Exception`; `RuntimeError` also where no thread can be started.
     """
     call: Future[Callable[[], T]] = Future()
@@ -69,7 +69,7 @@ class SharedRuns(Generic[T]):
         return await asyncio.shield(self._next)
 
     async def aclose(self) -> None:
-        """Wait for no round any more."""
+        """Cancel pending rounds."""
         tasks = [task for task in (self._running, self._next) if task is not None]
         for task in tasks:
             task.cancel()

@@ -173,7 +173,7 @@ class Transport(HTTPAdapter):
         forks.watch(self)
 
     def start_afresh(self) -> None:
-        """Take new pools, for whoever kept a client over the fork: the lock of the parent's may be held."""
+        """Take new pools, for a caller that kept a client over the fork: the lock of the parent's may be held."""
         self._former.append((self.poolmanager, self.proxy_manager))  # what would end them now might want such a lock
         self.proxy_manager = {}
         self.init_poolmanager(POOL_SIZE, POOL_SIZE)

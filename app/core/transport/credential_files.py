@@ -84,7 +84,7 @@ def exposed_mode(file: Path) -> str | None:
     try:
         found = file.stat()
     except OSError:
-        return None  # whoever reads it says what is wrong
+        return None  # the reader says what is wrong
     by_group = bool(found.st_mode & stat.S_IRGRP) and found.st_uid == os.geteuid()
     if (not by_group and not found.st_mode & stat.S_IROTH) or _is_mounted(file):
         return None

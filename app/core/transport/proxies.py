@@ -66,7 +66,7 @@ def proxy_for(url: str) -> Proxy | None:
     variables = sorted((name for name, value in os.environ.items() if value == given), reverse=True)
     variable = next((name for wanted in names for name in variables if name.lower() == wanted), "the system's settings")
     try:
-        urlsplit(given)  # requests takes it as it is, and the next line would mend it
+        urlsplit(given)  # requests takes it as it is, and the next line would correct it
         url = requests.utils.prepend_scheme_if_needed(given, "http")  # type: ignore[no-untyped-call]
     except ValueError:  # it cannot be understood
         url = given

@@ -67,7 +67,7 @@ class SingleFlight(Generic[L]):
             last, self.current = self.current, None
             flight = self._flight
         if last is None and flight is not None:
-            with suppress(TimeoutError):  # whoever is logging in gives the token back, which takes a moment
+            with suppress(TimeoutError):  # the thread that is logging in gives the token back, which takes a moment
                 flight.exception(patience)
         return last
 

@@ -84,6 +84,11 @@ def checked_time(text: Any, subject: str, name: str) -> float:
     return moment.timestamp()
 
 
+def checked_state(about: dict[str, Any], subject: str) -> tuple[int, float]:
+    """Return which version of a secret was read, and when it was written."""
+    return checked_version({"data": about}, subject), checked_time(about.get("created_time"), subject, "created_time")
+
+
 def checked_metadata(answer: Any, subject: str) -> dict[str, Any]:
     """Return what is known of a secret of KV version 2 and of its versions."""
     known = data_of(answer)

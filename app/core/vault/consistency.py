@@ -46,7 +46,7 @@ class Consistency:
         http.hooks["response"].append(self._learn)
 
     def from_the_leader(self) -> dict[str, str] | None:
-        """Return the headers with which the active node answers, whoever is asked; None if nothing else helps.
+        """Return the headers with which the active node answers, whichever node is asked; None if nothing else helps.
 
         OpenBao's index can be put beyond what any standby has. Vault Enterprise signs its own, so that a standby may
         answer all the same if it is as far as all that this process has seen.

@@ -4,7 +4,6 @@ Rests on `GET <mount>/data/<path>` (KV version 2) and `GET <mount>/<path>` (vers
 `POST sys/capabilities-self` and the mount table tell what prevents it.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,14 +25,14 @@ from app.core.settings.types import refuse_bad_path
 from app.core.store.source import Secret
 from app.core.transport.http import quoted
 from app.core.transport.network_errors import not_vault
-from app.core.vault.answers import checked_capabilities, checked_names, checked_time, checked_version
-from app.core.vault.auth_methods.none import ADD_ONE, UNSEEN
-from app.core.vault.mounts import NOTHING_THERE, VaultMount
+from app.core.vault.answers import checked_names, checked_state
+from app.core.vault.mounts import NOTHING_THERE
 from app.core.vault.never_backwards import NeverBackwards
-from app.core.vault.slips import conditional, listed, looks_like_version_2, missing, mount_slip, path_slip
+from app.core.vault.permissions import VaultPermissions
+from app.core.vault.slips import listed, looks_like_version_2, missing, mount_slip, path_slip
 
 
-class VaultKV(VaultMount):
+class VaultKV(VaultPermissions):
     """The secrets below one mount point."""
 
     def read(self, path: str, version: int | None = None) -> Secret:
@@ -75,12 +74,6 @@ class VaultKV(VaultMount):
     def api_path(self, path: str) -> str:
         """Return where the secret is in Vault's API, which is what policies name."""
         return f"{self._mount_point}/data/{path}" if self._version() == "2" else f"{self._mount_point}/{path}"
-
-    def capabilities(self, api_paths: Sequence[str]) -> dict[str, list[str]]:
-        """Ask what the token may do at each of these paths (`POST sys/capabilities-self`)."""
-        where = "sys/capabilities-self"
-        answer = self._session.call(where, lambda client: client.sys.get_capabilities(list(api_paths)))
-        return checked_capabilities(answer, where, api_paths)
 
     def _where(self, path: str) -> str:
         """Name the secret in errors; nothing is ever sent for a path that leads out of the mount point."""
@@ -146,10 +139,8 @@ class VaultKV(VaultMount):
 
     def _secret_2(self, where: str, path: str, answer: Any) -> Secret:
         match answer:
-            case {"data": {"data": dict(data), "metadata": {"created_time": created} as about}} if "version" in about:
-                return Secret(
-                    path, data, checked_version({"data": about}, where), checked_time(created, where, "created_time")
-                )
+            case {"data": {"data": dict(data), "metadata": {"version": _, "created_time": _} as about}}:
+                return Secret(path, data, *checked_state(about, where))
             case {"data": {"data": None, "metadata": {"version": int(version), "destroyed": True}}}:
                 raise VersionDeleted(where, f"version {version} was destroyed", "Write a new version.")
             case {"data": {"data": None, "metadata": {"version": int(version)}}}:
@@ -161,33 +152,3 @@ class VaultKV(VaultMount):
             case _:
                 self._check_mount_if_possible()
                 raise not_vault(where, "no secret in it")
-
-    def _denied(self, where: str, api_path: str, capability: str, better: str = "", hint: str = "") -> PermissionDenied:
-        """Say which capability is missing, and what the token has instead; `better` is a better remedy, if any."""
-        cause = "permission denied"
-        try:
-            held = self.capabilities([api_path])[api_path]
-        except PermissionDenied:
-            if self._session.settings.auth_method == "none":
-                return PermissionDenied(where, f"{cause}: {UNSEEN}, or it may do too little", ADD_ONE)
-        except BackendError:
-            pass
-        else:
-            if capability == "update" and "update" in held and "create" not in held and self._is_new(where, api_path):
-                capability = "create"
-            if capability in held:
-                return conditional(where, api_path, capability)
-            cause += f": the token lacks the capability {capability} (it has: {', '.join(held)})"
-        grant = f'Grant it in the policy: path "{api_path}" {{ capabilities = ["{capability}"] }}.{hint}'
-        return PermissionDenied(where, cause, better or grant)
-
-    def _is_new(self, where: str, api_path: str) -> bool:
-        """Tell whether a write makes a secret, which takes another capability; so it is assumed where nobody may look.
-
-        To undelete or to destroy never does.
-        """
-        if api_path.startswith((f"{self._mount_point}/undelete/", f"{self._mount_point}/destroy/")):
-            return False
-        with suppress(BackendError):
-            return not self._is_there(where.removeprefix(f"{self._mount_point}/"))
-        return True

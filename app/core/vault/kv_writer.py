@@ -160,7 +160,7 @@ class VaultKVWriter(VaultKV):
     def _refuse_to_write(self, path: str) -> None:
         """Raise `AccessRefused` before anything is sent, also to find out the KV version.
 
-        With `auto` that is asked anew: of what goes to the wrong place, nobody would say so.
+        With `auto` that is asked again: of what goes to the wrong place, nobody would say so.
         """
         where = self._where(path)
         if self._session.settings.access_mode == "read_only":
@@ -192,12 +192,20 @@ class VaultKVWriter(VaultKV):
         try:
             answer = self._session.call(subject, send)
         except PermissionDenied:
-            raise self._denied(subject, api_path, capability, slip) from None
+            raise self._denied(subject, api_path, capability, slip, is_new=lambda: self._is_new(path, where)) from None
         except MountMissing as error:
             raise MountMissing(subject, error.cause, slip or error.remedy) from None
         if capability not in {"read", "list"}:
             self._wrote()
         return answer
+
+    def _is_new(self, path: str, where: str) -> bool:
+        """Tell whether a write makes a secret; assumed where nobody may look. To undelete or to destroy never does."""
+        if where.startswith(("undelete/", "destroy/")):
+            return False
+        with suppress(BackendError):
+            return not self._is_there(path)
+        return True
 
     def _new_version(self, path: str, answer: Any) -> int:
         """Return the version that was written; no read of this process gets an older one any more."""

@@ -25,7 +25,7 @@ NOTHING_THERE = "nothing is mounted there that the token may use"
 
 
 class VaultMount:
-    """One mount point; whoever uses it again and again need not ask each time."""
+    """One mount point; what was learned of it is kept."""
 
     def __init__(self, session: VaultSession) -> None:
         self._session = session

@@ -72,7 +72,7 @@ class NeverBackwards:
         match answer:
             case {"data": {"metadata": {"version": int(version)}} | {"current_version": int(version)}}:
                 return answer, version
-            case _:  # whoever reads it says what is wrong with it
+            case _:  # the caller says what is wrong with it
                 return answer, self._session.secret_versions.get(self._where, 0)
 
     def _settled(self, ask: Callable[..., A], is_good: Callable[[A], bool], held: int = 0) -> A:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.web.problems import problem
 
-MAX_BODY = 16 * 1024  # bytes; where nothing else is said, whoever connects may make us hold so much
+MAX_BODY = 16 * 1024  # bytes; where nothing else is said, any caller may make us hold so much
 BODY_SECONDS = 10.0  # for the whole body, from the request's beginning
 UNREAD_SECONDS = 0.05  # for a body that nobody reads: if it is there by then, the connection can stay open
 LINGER_SECONDS = 2.0  # after the answer: a caller who is still sending loses it if the connection is closed at once

@@ -48,7 +48,7 @@ class Problem(BaseModel):
 
 
 def problem(status: int, detail: object = None, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Return a problem response. The detail is masked like a log line: whoever raised it may have been careless.
+    """Return a problem response. The detail is masked like a log line: the code that raised it may have been careless.
 
     FastAPI takes anything for the detail of an `HTTPException`; RFC 9457 takes a text: anything else becomes JSON.
     """

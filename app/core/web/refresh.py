@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from app.core.store.refresh import PATIENCE
+from app.core.store.refresh import LATE_AFTER
 from app.core.web.dependencies import TheRefresher, require_api_key_outside_development
 from app.core.web.problems import responses
 
@@ -34,7 +34,7 @@ async def refresh_secrets(refresher: TheRefresher) -> Refreshed:
         raise idle
     changes = await refresher.refresh()
     late = {keeper.source for keeper in refresher.sources} - set(changes)
-    faults = {source: f"{source}: no answer within {PATIENCE:.0f} s; the round goes on" for source in late}
+    faults = {source: f"{source}: no answer within {LATE_AFTER:.0f} s; the round goes on" for source in late}
     faults |= {keeper.source: str(keeper.fault) for keeper in refresher.sources if keeper.fault is not None}
     ages = {keeper.source: keeper.age for keeper in refresher.sources}
     return Refreshed(

@@ -16,10 +16,10 @@ from app.extras.api_keys.key_records import KeyRecord
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], dependencies=[Depends(require_api_key)], route_class=KeyFirst)
 
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 TEN_YEARS = 10 * 366 * 86400  # seconds
 
-Name = Annotated[str, Path(pattern=NAME)]
+Name = Annotated[str, Path(pattern=NAME_PATTERN)]
 Once = Annotated[
     str, Header(alias="Idempotency-Key", max_length=255, description="Sent again, it brings the same key again.")
 ]
@@ -41,7 +41,9 @@ class _Body(BaseModel):
 class NewKey(_Body):
     """Which key is wanted."""
 
-    name: Annotated[str, Field(pattern=NAME, description="Letters, digits, `.`, `_` and `-`; not `.` or `-` first.")]
+    name: Annotated[
+        str, Field(pattern=NAME_PATTERN, description="Letters, digits, `.`, `_` and `-`; not `.` or `-` first.")
+    ]
     expires_in: Annotated[Lifetime | None, Field(description="Seconds; without it, for ever.")] = None
 
 

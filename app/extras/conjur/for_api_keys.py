@@ -10,7 +10,7 @@ check-and-set; what makes up for it, since each request takes effect whole:
   of each means that somebody is between the two: both repeat, after pauses of their own.
 - Right before each `PATCH` we look whether the claim is as we think, and right after it once more. Where another came
   between, our load has cost that one its record: we make it again from `CLAIMED`, and have lost.
-- `PATCH` declares anew what was revoked just before. Such a variable has no version, which every key that counts has:
+- `PATCH` declares again what was revoked just before. Such a variable has no version, which every key that counts has:
   it is deleted again, and the change refused. So neither a revoked key nor a former one comes back.
 
 So who was told of a key has it until another change comes after the end. Three at once, or a replica that dies on the
@@ -50,7 +50,7 @@ from app.extras.conjur.writer import ConjurWriter
 
 RECORDS = "api-key-records"  # the annotation that says which keys count; most others are for people
 CLAIMED = "api-key-claimed"  # the record of the key that has the claim, from which an overwritten one is made again
-PATIENCE = 10.0  # seconds that a request waits for other policy loads: while one does, the service cannot end
+REQUEST_WAITS = 10.0  # seconds that a request waits for other policy loads: while one does, the service cannot end
 TRIES = 5
 PAUSE = 0.1, 0.5  # seconds, spread so that those who are at the same key do not go on meeting
 
@@ -59,7 +59,7 @@ log = get_logger(__name__)
 
 def key_store(settings: AppSettings) -> "ConjurApiKeyStore":
     """Return where the API keys of this service are; raise `BadSettings` if that is a place where it could not be."""
-    find = lambda: ConjurWriter(conjur_source(settings).session, patience=PATIENCE)  # noqa: E731
+    find = lambda: ConjurWriter(conjur_source(settings).session, patience=REQUEST_WAITS)  # noqa: E731
     return ConjurApiKeyStore(find, creation_prefix(settings))
 
 

@@ -46,7 +46,7 @@ class Claims:
             raise lost(path)
 
     def note(self, path: str, notes: Mapping[str, str], still: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Annotate a variable and return all its annotations; delete it again where the load has made it anew.
+        """Annotate a variable and return all its annotations; delete it again where the load has made it again.
 
         `still` looks, right before the load, whether it is to be. Raises `ApiKeyMissing` for what was revoked.
         """

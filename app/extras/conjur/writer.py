@@ -27,7 +27,7 @@ from app.extras.conjur.policy import declare, delete
 from app.extras.conjur.resources import ConjurResources, annotations_in
 from app.extras.conjur.session import ConjurSession
 
-PATIENCE = 60.0  # seconds
+SCRIPT_WAITS = 60.0  # seconds
 SHORTEST_WAIT = 0.5  # seconds
 LOAD_PAUSE = 0.02, 0.1  # seconds, in which a load of another process may come to its end
 CLASH_PAUSES = (0.05, 0.2), (0.1, 0.4), (0.2, 0.8), (0.4, 1.6), (0.8, 2.4)  # seconds, at random: to part who meet
@@ -41,7 +41,7 @@ class ConjurWriter(ConjurResources):
         session: ConjurSession,
         wrote: Callable[[], None] = lambda: None,
         wait: Callable[[float], object] | None = None,
-        patience: float = PATIENCE,
+        patience: float = SCRIPT_WAITS,
     ) -> None:
         """Call `wrote` after each change, in the thread that made it.
 

@@ -24,7 +24,7 @@ from app.core.settings.references import parse_reference
 from app.vault import close_sessions, get_vault_client, read_reference
 
 READS = int(os.environ.get("READS", "5"))  # by each child
-PATIENCE = 60.0  # seconds that a child may take
+CHILD_TIMEOUT = 60.0  # seconds that a child may take
 
 
 def main(how: str, references: list[str]) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def read_settings_in_children() -> None:
             for _ in range(100):
                 child = os.fork()
                 if child == 0:
-                    signal.alarm(int(PATIENCE))  # ends a child that hangs
+                    signal.alarm(int(CHILD_TIMEOUT))  # ends a child that hangs
                     get_settings()
                     os._exit(7)
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
@@ -148,9 +148,9 @@ def through_multiprocessing(work: Callable[[str], dict[str, Any]], reference: st
     child.start()
 
     def result() -> dict[str, Any]:
-        assert receiving.poll(PATIENCE)
+        assert receiving.poll(CHILD_TIMEOUT)
         found: dict[str, Any] = receiving.recv()
-        child.join(PATIENCE)
+        child.join(CHILD_TIMEOUT)
         assert child.exitcode == 0
         return found
 
@@ -165,9 +165,9 @@ def through_spawn(_work: Callable[[str], dict[str, Any]], reference: str) -> Cal
     child.start()
 
     def result() -> dict[str, Any]:
-        assert receiving.poll(PATIENCE)
+        assert receiving.poll(CHILD_TIMEOUT)
         found: dict[str, Any] = receiving.recv()
-        child.join(PATIENCE)
+        child.join(CHILD_TIMEOUT)
         assert child.exitcode == 0
         return found
 

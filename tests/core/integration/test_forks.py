@@ -211,7 +211,7 @@ def test_a_fork_waits_for_a_connection_that_is_being_made() -> None:
 
 def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a connection, in the thread that forks or in another."""
-    monkeypatch.setattr(forks, "PATIENCE", 0.01)
+    monkeypatch.setattr(forks, "FORK_TIMEOUT", 0.01)
     with forks.whole:
         forks.whole.before_fork()
         with forks.whole:  # while a fork is under way

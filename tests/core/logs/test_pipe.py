@@ -103,7 +103,7 @@ def test_what_nobody_reads_is_dropped_and_counted(kind: str, size: int, count: i
 
 def test_a_reader_who_is_only_slow_misses_nothing(tmp_path: Path) -> None:
     """The pipe holds some hundred lines; a burst of more waits a moment."""
-    script = "from app.core.logs import pipe; pipe.PATIENCE = 60\n" + LOGGING.format(lines=LINES, size=10)
+    script = "from app.core.logs import pipe; pipe.READER_WAITS = 60\n" + LOGGING.format(lines=LINES, size=10)
     found: list[bytes] = []
     with started("pipe", [sys.executable, "-c", script], tmp_path) as (process, read):
         assert process.stdin is not None

@@ -50,7 +50,7 @@ class AppRoleMethod:
         settings = self._settings
         file = settings.secret_id_file
         if self._unwrapped is not None and file is not None and not file.exists():
-            return self._unwrapped[1]  # whoever delivers it may remove the file once it has been read
+            return self._unwrapped[1]  # the file may be removed once it has been read
         wrapping_token = credential(settings.secret_id, file, "VAULT_SECRET_ID") or ""
         if self._unwrapped is not None and self._unwrapped[0] == wrapping_token:
             return self._unwrapped[1]

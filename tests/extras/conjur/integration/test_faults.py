@@ -30,7 +30,7 @@ from app.extras.conjur.index import conjur_source
 from app.extras.conjur.login import MARGIN
 from app.extras.conjur.session import ConjurSession
 from app.extras.conjur.variables import LONGEST_QUERY, ConjurVariables
-from app.extras.conjur.writer import CLASH_PAUSES, PATIENCE, ConjurWriter
+from app.extras.conjur.writer import CLASH_PAUSES, SCRIPT_WAITS, ConjurWriter
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 from tests.extras.conjur import wire
 from tests.extras.conjur.standin import StandIn
@@ -439,7 +439,7 @@ def test_patience_has_an_end(standin: StandIn, own: Conjur, clock: Clock, second
     start = clock.time
     with pytest.raises(PolicyConflict, match="other policy loads have been in progress for 60 s"):
         ConjurWriter(session, wait=clock.advance).delete(f"{own.branch}/x")
-    assert clock.time - start == pytest.approx(PATIENCE)
+    assert clock.time - start == pytest.approx(SCRIPT_WAITS)
     session.close()
 
 
@@ -452,7 +452,7 @@ def test_a_long_wait_that_conjur_asks_for_is_cut_short_and_may_help(
     standin.set_retry_after(3600)
     standin.fail_next(409, times=5, path="/policies")
     ConjurWriter(session, wait=clock.advance).delete(variable)
-    assert clock.time - start < PATIENCE
+    assert clock.time - start < SCRIPT_WAITS
     session.close()
 
 

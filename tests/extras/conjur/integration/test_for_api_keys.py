@@ -386,8 +386,8 @@ def test_a_prefix_outside_the_branch_is_refused(standin: Conjur) -> None:
 
 def test_a_request_does_not_wait_long_for_other_policy_loads(standin: Conjur, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told to come back instead: while requests are under way, the service cannot end."""
-    assert conjur_key_shelf.PATIENCE == 10
-    monkeypatch.setattr(conjur_key_shelf, "PATIENCE", 0.5)
+    assert conjur_key_shelf.REQUEST_WAITS == 10
+    monkeypatch.setattr(conjur_key_shelf, "REQUEST_WAITS", 0.5)
     settings, server = standin.settings(None, SECRETS, access_mode="read_and_write"), standin.standin
     assert server is not None
     server.set_retry_after(11)
@@ -546,7 +546,7 @@ def test_replicas_that_issue_side_by_side_all_succeed(standin: Conjur) -> None:
     standin.standin.set_retry_after(8)  # the longest that a real one says
     settings = standin.settings(access_mode="read_and_write", write_prefix=standin.branch)
     sessions = [ConjurSession(settings.conjur, settings.vault) for _ in range(2)]
-    writers = [ConjurWriter(session, patience=conjur_key_shelf.PATIENCE) for session in sessions]
+    writers = [ConjurWriter(session, patience=conjur_key_shelf.REQUEST_WAITS) for session in sessions]
     replicas = [ApiKeys(ConjurApiKeyStore(lambda w=writer: w, standin.branch)) for writer in writers]  # type: ignore[misc]
     names = [unique("name") for _ in range(10 * len(replicas))]
     with ThreadPoolExecutor(len(names)) as pool:
