@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import NAME
+from app import NAME, logging_config, references
 from app.config import Settings
 from app.main import create_app
 from app.routes.signing_keys import TOKEN_LIFETIME
@@ -152,3 +152,10 @@ def test_a_forged_token_leaves_a_trace_and_an_expired_one_does_not() -> None:
         assert not counted
         client.get("/me", headers={"Authorization": f"Bearer {forged('x' * 32)}"})
     assert counted == ["token"]
+
+
+def test_the_names_of_the_tutorial_are_there() -> None:
+    """What other code of yours may import."""
+    assert references.is_reference("{vault://vault/app/key}")
+    assert references.parse_reference("{vault://vault/app/key}").key == "key"
+    assert logging_config.get_logger("yours") is not None

@@ -92,6 +92,10 @@ class RecentChanges:
             self._changes = {each: known for each, known in self._changes.items() if known[0] > now - LAG}
             self._changes[where] = now, is_there
 
+    def is_recent(self, where: str) -> bool:
+        """Tell whether a secret was just made or removed."""
+        return where in self._recent()
+
     def is_removed(self, where: str) -> bool:
         """Tell whether a secret was removed, and not made again."""
         return self._recent().get(where) is False

@@ -24,6 +24,7 @@ from app.core.errors import (
 )
 from app.core.transport.error_causes import CAS_REQUIRED, STALE_WRITE
 from app.core.transport.http import quoted
+from app.core.vault import never_backwards
 from app.core.vault.answers import checked_metadata, checked_version
 from app.core.vault.kv import VaultKV
 from app.core.vault.never_backwards import NeverBackwards
@@ -170,15 +171,25 @@ class VaultKVWriter(VaultKV):
 
     def _changing(self, path: str, cas: int | None, capability: str, method: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
-        try:
-            return self._send(path, capability, method, f"data/{path}", json=body, headers=headers)
-        except BadRequest as error:
-            if error.cause != STALE_WRITE:
-                raise
-            cause = f"version {cas} is not the current one any more"
-            with suppress(BackendError):  # to tell the current one; the race is lost all the same
-                cause += f", {self._metadata(path).get('current_version', 0)} is"
-            raise LostRace(self._where(path), cause, "Read it again, and repeat the change.") from None
+        for _ in range(1 + never_backwards.TRIES):
+            try:
+                return self._send(path, capability, method, f"data/{path}", json=body, headers=headers)
+            except BadRequest as error:
+                if error.cause != STALE_WRITE:
+                    raise
+            if not self._may_lag(path, cas):
+                break
+            self._session.wait(never_backwards.PAUSE)
+        cause = f"version {cas} is not the current one any more"
+        with suppress(BackendError):  # to tell the current one; the race is lost all the same
+            cause += f", {self._metadata(path).get('current_version', 0)} is"
+        raise LostRace(self._where(path), cause, "Read it again, and repeat the change.")
+
+    def _may_lag(self, path: str, cas: int | None) -> bool:
+        """Tell whether a standby may have refused a write, by what it has: a moment ago we made what `cas` says."""
+        where, session = self._where(path), self._session
+        is_ours = session.changes.is_recent(where) and cas == session.secret_versions.get(where, 0)
+        return is_ours and session.consistency.from_the_leader() is None
 
     def _send(self, path: str, capability: str, method: str, where: str, **request: Any) -> Any:
         subject = self._mount_point if method == "list" and not path else self._where(path)
