@@ -1,10 +1,11 @@
-"""Where the system starts no thread, what a thread would have done is done all the same."""
+"""Where the system starts no thread, what a thread would have done is done all the same; and how the end begins."""
 
 import socket
 import threading
 
 import pytest
 
+from app.core.errors import BackendError
 from app.core.store import sessions
 from app.core.store.sessions import Sessions, close_sessions
 from app.core.transport.deadline import connected
@@ -54,3 +55,15 @@ def test_names_are_looked_up() -> None:
         found = connected("localhost", port, ())
         assert found.getpeername()[1] == port
         found.close()
+
+
+def test_nobody_logs_in_any_more_when_the_process_ends(
+    kind: Sessions[str, Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that is obtained now would be given back by nobody."""
+    over = threading.Event()
+    over.set()
+    monkeypatch.setattr(sessions, "_over", over)
+    with pytest.raises(BackendError, match="the service is stopping"):
+        kind.get("settings", Held)
+    assert kind.held("settings") is None
