@@ -30,7 +30,7 @@ log = get_logger(__name__)
 async def _in_own_thread_or_here(work: Callable[[], None]) -> None:
     try:
         await in_own_thread(work)
-    except (RuntimeError, OSError, MemoryError):  # no thread can be started
+    except RuntimeError:  # no thread can be started
         work()
 
 

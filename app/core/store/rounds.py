@@ -14,6 +14,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from app.core.logs.event_log import journal
 from app.core.logs.logging_config import get_logger, where_raised
+from app.core.threads import has_started
 
 T = TypeVar("T")
 
@@ -41,7 +42,8 @@ async def in_own_thread(work: Callable[[], T]) -> T:
         else:
             call.set_result(lambda: result)
 
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    if not has_started(threading.Thread(target=copy_context().run, args=(run,), daemon=True)):
+        raise RuntimeError("no thread can be started")
     return (await asyncio.wrap_future(call))()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from app.core import forks
 from app.core.errors import BackendError
 from app.core.logs.logging_config import get_logger
+from app.core.threads import has_started
 
 CLOSING = 3.5  # seconds; a little less than the service has for its end, so that what was given up is logged
 
@@ -86,9 +87,7 @@ def close_sessions(*, for_good: bool = False) -> None:
     sessions = [session for kind in _kinds for session in kind.forget()]
     threads = [threading.Thread(target=session.close, daemon=True) for session in sessions]
     for session, thread in zip(sessions, threads, strict=True):
-        try:
-            thread.start()
-        except (RuntimeError, OSError, MemoryError):  # no thread can be started
+        if not has_started(thread):
             session.close()
     for session, thread in zip(sessions, threads, strict=True):
         if thread.ident is not None:  # it was started

@@ -18,6 +18,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from app.core import forks
 from app.core.settings.types import is_ip_address
+from app.core.threads import has_started
 
 LARGEST_ANSWER = 32 * 2**20  # bytes, as they come and when they are unpacked; Vault takes no larger request either
 
@@ -154,9 +155,7 @@ def _addresses(host: str, port: int) -> list[Any]:
     if is_ip_address(host):
         return look_up()
     found: Future[list[Any]] = Future()
-    try:
-        threading.Thread(target=run, name="name-service", daemon=True).start()
-    except (RuntimeError, OSError, MemoryError):  # no thread can be started
+    if not has_started(threading.Thread(target=run, name="name-service", daemon=True)):
         return look_up()
     try:
         return found.result(time_left())

@@ -42,9 +42,10 @@ class _Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, proxies: Any, *more: Any) -> Any:
         """Take the proxies of the environment."""
-        if (proxy := proxy_for(str(url))) and not proxy.is_usable:
+        found = proxies_for(str(url))
+        if found and (proxy := proxy_for(str(url))) and not proxy.is_usable:
             raise requests.exceptions.InvalidProxyURL  # what requests would raise might show a part of a password
-        return super().merge_environment_settings(url, {**proxies_for(str(url)), **(proxies or {})}, *more)
+        return super().merge_environment_settings(url, {**found, **(proxies or {})}, *more)
 
     def get_redirect_target(self, _resp: requests.Response) -> str | None:
         """Say that there is none: `send` follows by itself."""

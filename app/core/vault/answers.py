@@ -67,10 +67,7 @@ def checked_lookup(answer: Any, subject: str = "auth/token/lookup-self") -> dict
 
 def checked_version(answer: Any, subject: str) -> int:
     """Return the version that a write has made."""
-    version: Any = data_of(answer).get("version")
-    if not _is_whole(version) or int(version) < 1:
-        raise malformed(subject, "version")
-    return int(version)
+    return _version_in(data_of(answer), subject)
 
 
 def checked_time(text: Any, subject: str, name: str) -> float:
@@ -86,7 +83,7 @@ def checked_time(text: Any, subject: str, name: str) -> float:
 
 def checked_state(about: dict[str, Any], subject: str) -> tuple[int, float]:
     """Return which version of a secret was read, and when it was written."""
-    return checked_version({"data": about}, subject), checked_time(about.get("created_time"), subject, "created_time")
+    return _version_in(about, subject), checked_time(about.get("created_time"), subject, "created_time")
 
 
 def checked_metadata(answer: Any, subject: str) -> dict[str, Any]:
@@ -146,6 +143,13 @@ def _is_ttl(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 2**63
+
+
+def _version_in(about: dict[str, Any], subject: str) -> int:
+    version: Any = about.get("version")
+    if not _is_whole(version) or int(version) < 1:
+        raise malformed(subject, "version")
+    return int(version)
 
 
 def _is_version(number: Any, about: Any) -> bool:

@@ -92,7 +92,7 @@ class VaultKV(VaultPermissions):
         return missing(where, self._mount_point, path, self._names_in)
 
     def _refuse_in_version_1(self, where: str, version: int) -> None:
-        if self._version() == "1" and not self._has_another_version("1"):  # it would answer with what is there now
+        if self._keeps_no_versions():  # it would answer with what is there now
             cause = f"KV version 1 keeps no versions, so there is no version {version}"
             raise WrongKVVersion(where, cause, "Ask for no version, or move the secret to a KV version 2 mount.")
 

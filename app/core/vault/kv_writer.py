@@ -150,7 +150,7 @@ class VaultKVWriter(VaultKV):
 
     def refuse_in_version_1(self, path: str, what: str) -> None:
         """Raise `WrongKVVersion` where the mount cannot do `what`."""
-        if self._version() == "1" and not self._has_another_version("1"):
+        if self._keeps_no_versions():
             cause = f"KV version 1 keeps no versions, so {what} is not possible there"
             raise WrongKVVersion(self._where(path), cause, "Use a KV version 2 mount, or write it whole.")
 

@@ -82,6 +82,10 @@ class VaultMount:
             return self._version() != before
         return False
 
+    def _keeps_no_versions(self) -> bool:
+        """Tell whether the mount is KV version 1, and has not become another one meanwhile."""
+        return self._version() == "1" and not self._has_another_version("1")
+
     def _mounted_version(self) -> str | None:
         """Ask Vault which KV version is mounted; None if the token may not know."""
         where = f"sys/internal/ui/mounts/{self._mount_point}"

@@ -16,6 +16,7 @@ from typing import Any
 from app.core.logs.logging_config import get_logger
 from app.core.store.refresh import CLOSING, Refresher
 from app.core.store.sessions import close_sessions
+from app.core.threads import has_started
 
 GRACEFUL = 4.0  # seconds that requests get to end where the server has no limit of its own
 SLACK = 0.5  # seconds that a busy machine may be late
@@ -50,8 +51,8 @@ class Ending:
         self._heard, self._had_terminal = SimpleQueue(), _has_terminal()
         self._before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGHUP)}
         ours = {number: self._hear for number in self._before if self._is_ours(number)}
-        with suppress(RuntimeError):  # no thread can be started: the server's own limits are left
-            threading.Thread(target=self._see_it_through, name="ending", daemon=True).start()
+        # where it cannot be started, the server's own limits are left
+        has_started(threading.Thread(target=self._see_it_through, name="ending", daemon=True))
         if getattr(self._server, "should_exit", False):  # it heard a signal while we were being imported
             self._hear(signal.SIGTERM)
         for number, handler in ours.items():

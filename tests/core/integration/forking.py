@@ -16,7 +16,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from app.config import PROVIDERS, get_settings
@@ -140,6 +142,15 @@ def _forked(
     return result
 
 
+def result_of(child: BaseProcess, receiving: Connection) -> dict[str, Any]:
+    """Wait for what a child of multiprocessing has read, and for its end."""
+    assert receiving.poll(CHILD_TIMEOUT)
+    found: dict[str, Any] = receiving.recv()
+    child.join(CHILD_TIMEOUT)
+    assert child.exitcode == 0
+    return found
+
+
 def through_multiprocessing(work: Callable[[str], dict[str, Any]], reference: str) -> Callable[[], dict[str, Any]]:
     """Fork as a pool of processes does."""
     context = multiprocessing.get_context("fork")
@@ -147,14 +158,7 @@ def through_multiprocessing(work: Callable[[str], dict[str, Any]], reference: st
     child = context.Process(target=lambda: sending.send(work(reference)))
     child.start()
 
-    def result() -> dict[str, Any]:
-        assert receiving.poll(CHILD_TIMEOUT)
-        found: dict[str, Any] = receiving.recv()
-        child.join(CHILD_TIMEOUT)
-        assert child.exitcode == 0
-        return found
-
-    return result
+    return partial(result_of, child, receiving)
 
 
 def through_spawn(_work: Callable[[str], dict[str, Any]], reference: str) -> Callable[[], dict[str, Any]]:
@@ -164,14 +168,7 @@ def through_spawn(_work: Callable[[str], dict[str, Any]], reference: str) -> Cal
     child = context.Process(target=send, args=(sending, reference))
     child.start()
 
-    def result() -> dict[str, Any]:
-        assert receiving.poll(CHILD_TIMEOUT)
-        found: dict[str, Any] = receiving.recv()
-        child.join(CHILD_TIMEOUT)
-        assert child.exitcode == 0
-        return found
-
-    return result
+    return partial(result_of, child, receiving)
 
 
 def send(sending: Connection, reference: str) -> None:
