@@ -75,9 +75,11 @@ class Ending:
     def _is_ours(self, number: int) -> bool:
         """Tell whether to heed a signal; where no server handles SIGTERM, Python's ways are meant.
 
-        What is ignored stays so: of `nohup` one expects that a terminal may be closed.
+        A SIGHUP that is ignored stays so: of `nohup` one expects that a terminal may be closed. SIGQUIT is ignored in
+        whatever a shell starts with `&`, which means nothing.
         """
-        return callable(self._before[signal.SIGTERM]) and self._before[number] not in {None, signal.SIG_IGN}
+        stays_ignored = number == signal.SIGHUP and self._before[number] is signal.SIG_IGN
+        return callable(self._before[signal.SIGTERM]) and self._before[number] is not None and not stays_ignored
 
     @property
     def _server(self) -> Any:
