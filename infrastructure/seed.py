@@ -24,7 +24,10 @@ from app.core.settings import dotenv
 from app.core.settings.types import server_address
 from app.core.settings.vault import VaultSettings
 from app.core.store.declaration import broken_secrets
-from infrastructure.dev_vault import ROOT_TOKEN, STATE, DevVaultError, fail, is_up, write_private
+from infrastructure import seed_database
+from infrastructure.dev_database import running
+from infrastructure.dev_state import STATE, fail, write_private
+from infrastructure.dev_vault import ROOT_TOKEN, DevVaultError, is_up
 
 POLICIES = Path(__file__).with_name("policies")
 MOUNT_POINT: str = VaultSettings.model_fields["mount_point"].default
@@ -33,6 +36,8 @@ ROLE = SECRET_PATH  # the role and its policy carry the name of the secret
 DOTENV = Path(dotenv.DOTENV)
 DEFAULT_PORT: int = Settings.model_fields["port"].default
 ROLE_ID_FILE, SECRET_ID_FILE = STATE / "role-id", STATE / "secret-id"
+MIGRATE = f"{ROLE}-migrate"  # the role of `make migrate`, and its policy
+MIGRATE_FILES = STATE / "migrate-role-id", STATE / "migrate-secret-id"
 
 
 def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False, port: int | None = None) -> list[str]:
@@ -42,14 +47,16 @@ def seed(url: str, root_token: str = ROOT_TOKEN, *, reset: bool = False, port: i
     """
     if not is_up(url):
         raise DevVaultError(f"no unsealed Vault answers at {url}: run `make vault-up` first")
-    client = hvac.Client(url=url, token=root_token, timeout=10)
+    client, database = hvac.Client(url=url, token=root_token, timeout=10), running()
     try:
         return [
             seed_engine(client),
             seed_secret(client, reset=reset),
-            seed_role(client),
+            *([seed_database.seed_database(client, database)] if database else []),
+            seed_role(client, with_database=database is not None),
             seed_credentials(client),
-            seed_dotenv(url, port),
+            *([seed_migration(client)] if database else []),
+            seed_dotenv(url, port, database.port if database else None),
         ]
     except hvac.exceptions.Forbidden:
         raise DevVaultError(f"the Vault at {url} does not accept the dev root token: is it a dev Vault?") from None
@@ -111,34 +118,68 @@ def check(declared: type[BaseModel], values: Mapping[str, Any], kept: Container[
         raise DevVaultError(f"no value can be made up ({listed}): give one in SEED, in app/app_secrets.py")
 
 
-def seed_role(client: hvac.Client) -> str:
-    """Write the policy and the AppRole that has it and nothing else."""
-    client.sys.create_or_update_policy(ROLE, (POLICIES / f"{ROLE}.hcl").read_text())
+def seed_role(client: hvac.Client, *, with_database: bool = False) -> str:
+    """Write the policy and the AppRole that has it and nothing else, but for the database where there is one."""
+    policies = {ROLE: _policy()}
+    if with_database:
+        policies[f"{ROLE}-database"] = seed_database.SHOP.policy
+    _write_role(client, ROLE, policies)
+    return f"login: AppRole {ROLE} with the policies {', '.join(policies)}"
+
+
+def seed_credentials(client: hvac.Client, role: str = ROLE, files: tuple[Path, Path] | None = None) -> str:
+    """Write role id and secret id where only their owner can read them; a secret id that still works is kept."""
+    role_id_file, secret_id_file = files or (ROLE_ID_FILE, SECRET_ID_FILE)
+    role_id: str = client.auth.approle.read_role_id(role)["data"]["role_id"]
+    write_private(role_id_file, role_id)
+    if _still_works(client, role, secret_id_file):
+        return f"login: the secret id in {secret_id_file} still works"
+    write_private(secret_id_file, client.auth.approle.generate_secret_id(role)["data"]["secret_id"])
+    return f"login: role id and secret id written to {role_id_file} and {secret_id_file} (mode 0600)"
+
+
+def seed_migration(client: hvac.Client) -> str:
+    """Write the AppRole that migrations log in with, and its files."""
+    seed_migration_role(client)
+    return seed_credentials(client, MIGRATE, MIGRATE_FILES)
+
+
+def seed_migration_role(client: hvac.Client) -> None:
+    """Write it: it reads the same secrets, and may change tables, not the service.
+
+    Of the service's policy it has the secrets that are read, and what concerns its own token.
+    """
+    blocks = re.findall(r'^path "([^"]+)" \{\n *capabilities = (\[.*\])\n\}$', _policy(), re.MULTILINE)
+    own = ("auth/token/", "sys/capabilities-self")
+    kept = [
+        f'path "{path}" {{\n  capabilities = {capabilities}\n}}\n'
+        for path, capabilities in blocks
+        if path.startswith(own) or (path.startswith(f"{MOUNT_POINT}/data/") and capabilities == '["read"]')
+    ]
+    _write_role(client, MIGRATE, {MIGRATE: "".join(kept) + seed_database.MIGRATE.policy})
+
+
+def _policy() -> str:
+    return (POLICIES / f"{ROLE}.hcl").read_text()
+
+
+def _write_role(client: hvac.Client, name: str, policies: Mapping[str, str]) -> None:
+    for policy, text in policies.items():
+        client.sys.create_or_update_policy(policy, text)
     if "approle/" not in client.sys.list_auth_methods()["data"]:
         client.sys.enable_auth_method("approle")
     client.auth.approle.create_or_update_approle(
-        ROLE,
-        token_policies=[ROLE],
+        name,
+        token_policies=list(policies),
         token_no_default_policy=True,
         token_ttl="20m",  # the service renews it; one that is stolen is soon worthless
         token_max_ttl="1h",
         secret_id_ttl="24h",  # bounded: `make seed` makes a new one, and the running service reads the file again
         secret_id_num_uses=0,
     )
-    return f"login: AppRole {ROLE} with the policy of the same name"
 
 
-def seed_credentials(client: hvac.Client) -> str:
-    """Write role id and secret id where only their owner can read them; a secret id that still works is kept."""
-    role_id: str = client.auth.approle.read_role_id(ROLE)["data"]["role_id"]
-    write_private(ROLE_ID_FILE, role_id)
-    if _still_works(client):
-        return f"login: the secret id in {SECRET_ID_FILE} still works"
-    write_private(SECRET_ID_FILE, client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"])
-    return f"login: role id and secret id written to {ROLE_ID_FILE} and {SECRET_ID_FILE} (mode 0600)"
-
-
-def seed_dotenv(url: str, port: int | None = None) -> str:
+def seed_dotenv(url: str, port: int | None = None, database_port: int | None = None) -> str:
     """Give a fresh clone its `.env`, and have it name the servers that run: `make` is not all that reads it.
 
     What names another Vault is somebody's choice, and stays.
@@ -156,17 +197,18 @@ def seed_dotenv(url: str, port: int | None = None) -> str:
         after, found = re.subn(r"^PORT=.*$", f"PORT={port}", after, flags=re.MULTILINE)
         if not found and port != DEFAULT_PORT:
             after = re.sub(r"^#PORT=.*$", f"PORT={port}", after, count=1, flags=re.MULTILINE)
+    after = seed_database.with_dynamic(after, database_port)
     if there and after == before:
         return "settings: .env is there"
     write_private(DOTENV, after)  # credentials may be put into it
     return "settings: .env names the servers' ports" if there else "settings: .env made from .env.example (mode 0600)"
 
 
-def _still_works(client: hvac.Client) -> bool:
-    if not SECRET_ID_FILE.exists():
+def _still_works(client: hvac.Client, role: str, secret_id_file: Path) -> bool:
+    if not secret_id_file.exists():
         return False
     try:
-        found = client.auth.approle.read_secret_id(ROLE, SECRET_ID_FILE.read_text().strip())
+        found = client.auth.approle.read_secret_id(role, secret_id_file.read_text().strip())
     except hvac.exceptions.VaultError:
         return False
     return isinstance(found, dict)  # for one that it does not know, Vault answers 204 without a body
