@@ -1,20 +1,19 @@
 """Which settings does every service have? Yours, in `app/config.py`, extends them."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.core.errors import BadSettings
-from app.core.settings.problems import bad_settings, variable_name
+from app.core.settings.addressees import check_references, names_given_twice, owner_of
+from app.core.settings.problems import bad_settings, raise_faults
 from app.core.settings.production_guard import Insecurities, RefuseInsecure
-from app.core.settings.references import references_in
+from app.core.settings.references import Reference
 from app.core.settings.secret_files import with_files_read
-from app.core.settings.source import SourceSettings
 from app.core.settings.types import LowerCase, UpperCase
 from app.core.settings.variables import DotEnv, Environment, groups_of
 from app.core.settings.vault import MAIN_VAULT, NamedVaultSettings, VaultSettings
@@ -95,6 +94,16 @@ class AppSettings(BaseSettings):
         _raise({name: NOT_A_NAME for name in vaults if name in groups_of(cls)})
         return vaults
 
+    @field_validator("vaults")
+    @classmethod
+    def _dynamic_names_are_free(
+        cls, vaults: dict[str, NamedVaultSettings], info: ValidationInfo
+    ) -> dict[str, NamedVaultSettings]:
+        """Refuse a dynamic secret whose name another Vault has given: its entries would be the other's, too."""
+        main = info.data.get(MAIN_VAULT)
+        raise_faults(names_given_twice({**({MAIN_VAULT: main} if main else {}), **vaults}))
+        return vaults
+
     @field_validator("secrets", mode="before")
     @classmethod
     def _files_are_read(cls, secrets: Any) -> Any:
@@ -117,7 +126,7 @@ class AppSettings(BaseSettings):
         faults: dict[str, str] = {}
         for entry, text in secrets.items():
             try:
-                _check_references(text.get_secret_value(), sources, groups)
+                check_references(text.get_secret_value(), sources, groups)
             except ValueError as error:
                 faults[entry] = str(error)
         _raise(faults)
@@ -180,32 +189,21 @@ class AppSettings(BaseSettings):
             raise BadSettings([f"{variable}: there is no Vault named {vault}; there is: {', '.join(known)}"])
         return known[vault]
 
+    def source_of(self, reference: Reference) -> str:
+        """Return the name of the source that a reference leads to; raise `BadSettings` if no dynamic secret has it."""
+        if not reference.is_dynamic:
+            return reference.name
+        try:
+            return owner_of(reference, self.every_vault)
+        except ValueError as error:
+            raise BadSettings([str(error)]) from None
+
 
 @cache
 def _read_once(kind: type[Any]) -> Any:
     return kind()
 
 
-def _check_references(text: str, sources: Mapping[str, SourceSettings], groups: Container[str]) -> None:
-    """Raise `ValueError` unless all references in the text lead to one source, which is enabled."""
-    references = references_in(text)
-    for reference in references:
-        source = sources.get(reference.name)
-        if source is None:
-            there = ", ".join(name for name, own in sources.items() if own.enabled or name == MAIN_VAULT)
-            raise ValueError(f"{reference.text}: there is no Vault named {reference.name}; there is: {there}")
-        if not source.enabled:
-            group = (reference.name,) if reference.name in groups else ("vaults", reference.name)
-            raise ValueError(f"{reference.text}: needs {variable_name((*group, 'enabled'))}=true")
-    if len({reference.name for reference in references}) > 1:
-        raise ValueError("refers to more than one Vault: they would not rotate together; make it two entries")
-
-
 def _raise(faults: Mapping[str, str]) -> None:
     """Report what is wrong with each entry of a mapping, together with whatever else is wrong."""
-    if faults:
-        found = [
-            InitErrorDetails(type=PydanticCustomError("value_error", text), loc=(name,), input=None)
-            for name, text in faults.items()
-        ]
-        raise ValidationError.from_exception_data("Settings", found)
+    raise_faults({(name,): text for name, text in faults.items()})

@@ -1,7 +1,9 @@
 """How are wrong settings reported? By the names of their variables, and without values."""
 
+from collections.abc import Mapping
+
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from app.core.errors import BadSettings
 from app.core.settings.tool_names import as_given
@@ -12,6 +14,16 @@ def bad_settings(error: ValidationError, *group: str) -> BadSettings:
     found = error.errors(include_input=False, include_url=False)
     named = [(variable_name((*group, *problem["loc"])), _text(problem)) for problem in found]
     return BadSettings([f"{variable}: {text}{_where(variable)}" for variable, text in named])
+
+
+def raise_faults(faults: Mapping[tuple[str, ...], str]) -> None:
+    """Report what is wrong at each place, from a validator, together with whatever else is wrong."""
+    if faults:
+        found = [
+            InitErrorDetails(type=PydanticCustomError("value_error", "{text}", {"text": text}), loc=where, input=None)
+            for where, text in faults.items()
+        ]
+        raise ValidationError.from_exception_data("Settings", found)
 
 
 def _where(variable: str) -> str:
@@ -34,4 +46,7 @@ def variable_name(location: tuple[int | str, ...]) -> str:
     names = [str(part) for part in location if isinstance(part, str) and part != "[key]"]
     if names[0] == "secrets":
         names[0] = "secret"
+    if names[1:2] == ["dynamic"]:
+        names[:2] = ["_".join(names[:2])]  # VAULT_DYNAMIC__SHOP
+        return "__".join(names).upper()
     return ("__" if names[0] == "vaults" else "_").join(names).upper().replace("-", "_")

@@ -1,15 +1,17 @@
 """What does `{vault://name/path/key}` stand for? The grammar of references, and how they become values.
 
     {vault://NAME/PATH/KEY?OPTIONS#VERSION}
+    {dynamic://NAME/FIELD}
 
 The last segment is the key, unless a slash follows it or it is the only one. Each segment is percent-decoded once; `+`
 is a plus. `.` in the key steps into nested objects (`%2E` is a dot), but a field of the literal name wins. Options are
 `default=…` (where the path or the key is missing, never where reading failed otherwise) and `optional=true`. Nothing in
-a reference can change where a request goes: the name picks one of the configured Vaults, and that is all.
+a reference can change where a request goes: the name picks one of the configured Vaults, or one of the dynamic secrets
+that a `VAULT_DYNAMIC__<NAME>` names, and that is all.
 
 A reference inside a longer text is replaced there. If the text is a URL (`postgresql://…`, also `jdbc:postgresql://…`),
 what stands in its user-info, path and query is percent-encoded; a text that only contains a URL is refused, since it is
-not clear where that ends. `{{vault://` is the text `{vault://`.
+not clear where that ends. `{{vault://` is the text `{vault://`, and so for `{{dynamic://`.
 """
 
 import re
@@ -19,13 +21,15 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from app.core.errors import BadReference, KeyMissing
+from app.core.settings.dynamic import SCHEME
 from app.core.settings.types import has_invisible
 
 OPENING = "{vault://"
-ESCAPED = "{" + OPENING
+DYNAMIC = "{" + SCHEME
 OPTIONS = {"default", "optional"}
 LONGEST = 4096  # characters
-_INSIDE = re.compile(r"(?<!\{)\{vault://[^{}]*\}")
+_INSIDE = re.compile(r"(?<!\{)\{(?:vault|dynamic)://[^{}]*\}")
+_ESCAPED = re.compile(r"\{(\{(?:vault|dynamic)://)")
 _SCHEME = re.compile(r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:)+//")  # jdbc:postgresql:// has two
 
 
@@ -40,22 +44,31 @@ class Reference:
     options: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
     steps: tuple[str, ...] = ()  # the key, split at its dots
+    is_dynamic: bool = False  # the name is that of a dynamic secret, and the key one of its fields
+
+    @property
+    def addressee(self) -> str:
+        """Whom it asks: the name of a source, or `dynamic://` with that of a dynamic secret."""
+        return f"{SCHEME}{self.name}" if self.is_dynamic else self.name
 
 
 def is_reference(text: str) -> bool:
     """Tell whether the whole text means to be a reference, a wrong one included."""
-    return text.startswith(OPENING) and text.endswith("}")
+    return text.startswith((OPENING, DYNAMIC)) and text.endswith("}")
 
 
 def parse_reference(text: str) -> Reference:
     """Parse a reference; raise `BadReference` that says what is wrong with it."""
     if not is_reference(text):
-        raise _bad(text, f"a reference starts with {OPENING} and ends with }}")
+        raise _bad(text, f"a reference starts with {OPENING} or {DYNAMIC}, and ends with }}")
     if len(text) > LONGEST:
         raise _bad(text, f"it is longer than {LONGEST} characters")
-    inside = text[len(OPENING) : -1]
+    is_dynamic = text.startswith(DYNAMIC)
+    inside = text[len(DYNAMIC if is_dynamic else OPENING) : -1]
     if any(character in "{};" or character.isspace() for character in inside):
         raise _bad(text, "braces, semicolons and blanks must be percent-encoded")
+    if is_dynamic:
+        return _dynamic(text, inside)
     rest, has_version, version = inside.partition("#")
     if has_version and not re.fullmatch(r"[1-9][0-9]*", version, re.ASCII):
         raise _bad(text, "the version behind # must be a positive number, and the last part")
@@ -79,6 +92,16 @@ def parse_reference(text: str) -> Reference:
     )
 
 
+def _dynamic(text: str, inside: str) -> Reference:
+    name, _, key = inside.partition("/")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise _bad(text, "the name of a dynamic secret consists of small letters, digits and _")
+    if not key or any(character in key for character in "/?#"):
+        raise _bad(text, "behind the name of a dynamic secret stands one of its fields, and nothing more")
+    steps = tuple(_decoded(text, step) for step in key.split("."))
+    return Reference(text, name, resource=f"{SCHEME}{name}", key=_decoded(text, key), steps=steps, is_dynamic=True)
+
+
 def references_in(text: str) -> tuple[Reference, ...]:
     """Return the references that a text consists of or contains; raise `BadReference` if one of them is wrong."""
     if is_reference(text):
@@ -96,9 +119,10 @@ def references_in(text: str) -> tuple[Reference, ...]:
 
 def _refuse_ambiguous(text: str, found: Sequence[Reference]) -> None:
     """Refuse a longer text of which it is not clear what is a reference, or a URL; what else is in it is not shown."""
-    rest = _blank(text).replace(ESCAPED, "")
-    if OPENING in rest:
-        raise _bad(OPENING, "a reference is not closed; to mean the text itself, write {{vault://")
+    rest = _ESCAPED.sub("", _blank(text))
+    for opening in (OPENING, DYNAMIC):
+        if opening in rest:
+            raise _bad(opening, f"a reference is not closed; to mean the text itself, write {{{opening}")
     scheme = _SCHEME.match(rest)
     if found and "://" in rest[scheme.end() if scheme else 0 :]:
         raise _bad(found[0].text, "the text around it has a URL in it, but must be one URL from its first character on")
@@ -139,10 +163,14 @@ def _pieces(text: str, value_of: Callable[[Reference], Any]) -> Iterator[str]:
             value = "true" if value else "false"
         elif not isinstance(value, str | int | float):
             raise _bad(reference.text, "inside a longer text only strings, numbers and booleans make sense")
-        yield text[start : match.start()].replace(ESCAPED, OPENING)
+        yield _unescaped(text[start : match.start()])
         yield _as_part_of_url(reference, text, match.start(), str(value))
         start = match.end()
-    yield text[start:].replace(ESCAPED, OPENING)
+    yield _unescaped(text[start:])
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
 
 
 def _as_part_of_url(reference: Reference, text: str, position: int, value: str) -> str:
@@ -193,4 +221,5 @@ def _options(text: str, options: str) -> dict[str, str]:
 
 def _bad(text: str, cause: str) -> BadReference:
     shown = text if len(text) <= 200 else text[:200] + "…"  # noqa: PLR2004 - enough to recognise it
-    return BadReference(shown, cause, "It has the form {vault://name/path/key?options#version}.")
+    form = "{dynamic://name/field}" if text.startswith(DYNAMIC) else "{vault://name/path/key?options#version}"
+    return BadReference(shown, cause, f"It has the form {form}.")

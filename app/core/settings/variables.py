@@ -63,9 +63,9 @@ class _Variables:
         variables = {name: value for name, value in ours.items() if value}
         return {
             **{name: variables[name] for name in self.settings_cls.model_fields if name in variables},
-            **{name: _group(f"{name}_", variables) for name in groups_of(self.settings_cls)},
+            **{name: _source(f"{name}_", variables) for name in groups_of(self.settings_cls)},
             "vaults": {
-                name: _group(f"vaults__{name.replace('-', '_')}__", variables) for name in _named_vaults(variables)
+                name: _source(f"vaults__{name.replace('-', '_')}__", variables) for name in _named_vaults(variables)
             },
             "secrets": _group("secret_", variables),
         }
@@ -74,6 +74,14 @@ class _Variables:
 def _named_vaults(variables: Mapping[str, str]) -> list[str]:
     found = (re.fullmatch(r"vaults__(.+?)__\w+", name) for name in variables)
     return sorted({match[1].replace("_", "-") for match in found if match})
+
+
+def _source(prefix: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the group of a source; what has two underscores in its name is in a group within that one."""
+    group = _group(prefix, variables)
+    inner = sorted({name.partition("__")[0] for name in group if "__" in name})
+    flat: dict[str, Any] = {name: value for name, value in group.items() if "__" not in name}
+    return {**flat, **{name: _group(f"{name}__", group) for name in inner}}
 
 
 def _group(prefix: str, variables: Mapping[str, str]) -> dict[str, str]:

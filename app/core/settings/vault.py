@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
+from app.core.settings.dynamic import DynamicSecrets
 from app.core.settings.production_guard import TokenFromFile
 from app.core.settings.source import SourceSettings
 from app.core.settings.types import (
@@ -85,6 +86,7 @@ class VaultSettings(SourceSettings, TokenFromFile):
     login_namespace: Namespace | None = None
     mount_point: VaultPath = "secret"
     secret_path: Paths = ("python-production-blueprint",)
+    dynamic: DynamicSecrets = ()
     kv_version: Annotated[Literal["1", "2", "auto"], LowerCase] = "2"
     fail_fast: bool = False
     refresh_interval: Seconds = 300.0
@@ -137,6 +139,10 @@ class VaultSettings(SourceSettings, TokenFromFile):
         """The paths in `secret_path`, and whether each may be missing: where it stands without the mark, it may not."""
         bare = [path.removesuffix(OPTIONAL) for path in self.secret_path]
         return {path: path not in self.secret_path for path in bare}
+
+    def answers_to(self, name: str) -> frozenset[str]:
+        """Return whom references ask that lead to the Vault of this name: itself, or one of its dynamic secrets."""
+        return frozenset({name, *(each.address for each in self.dynamic)})
 
     def in_environment(self, environment: str) -> Self:
         """Return the same settings, with this name where a path has `{environment}`."""

@@ -4,7 +4,7 @@ Wanted is what the settings name themselves, and what `SECRET_<NAME>` entries re
 they are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ class LeftOutError(Exception):
 class Reads(Protocol):
     """How one source is read."""
 
-    name: str
+    answers_to: frozenset[str]  # whom references ask that lead here
 
     def named(self) -> Mapping[str, SecretRef]:
         """Return the places that the settings name themselves, by what people call them."""
@@ -72,19 +72,22 @@ class Entry:
     found: Secret | BlueprintError | None  # None: what is optional leads nowhere
 
 
-def load(source: Reads, texts: Texts) -> tuple[Secret, ...]:
-    """Return all that is wanted of a source; raise together what prevents it."""
-    found = [entry.found for entry in read_entries(source, texts)]
+ReadMany = Callable[[Sequence[SecretRef]], list[Secret | BackendError]]
+
+
+def load(source: Reads, texts: Texts, read: ReadMany | None = None) -> tuple[Secret, ...]:
+    """Return all that is wanted of a source, or of what `read` says in its place; raise together what prevents it."""
+    found = [entry.found for entry in read_entries(source, texts, read)]
     raise_together(list(dict.fromkeys(each for each in found if isinstance(each, BlueprintError))))  # each once
     return tuple(each for each in found if isinstance(each, Secret))
 
 
-def read_entries(source: Reads, texts: Texts) -> Iterator[Entry]:
+def read_entries(source: Reads, texts: Texts, read: ReadMany | None = None) -> Iterator[Entry]:
     """Read each wanted place once, however many entries want it, so that what belongs together rotates together."""
-    named, referring = source.named(), references_to(texts, source.name)
+    named, referring = source.named(), references_to(texts, source.answers_to)
     referred = [source.place_of(each) for references in referring.values() for each in references]
     places = list(dict.fromkeys([*named.values(), *referred]))
-    answers = dict(zip(places, source.read_many(places), strict=True)) if places else {}
+    answers = dict(zip(places, (read or source.read_many)(places), strict=True)) if places else {}
     for label, place in named.items():
         yield Entry(label, (place,), refers=False, found=_as_entries(source, label, answers[place]))
     for entry, references in referring.items():
@@ -105,9 +108,9 @@ def _as_entries(source: Reads, label: str, answer: Secret | BackendError) -> Sec
     return None if is_missing and source.may_be_missing(label) else answer
 
 
-def resolve(source: Reads, reference: Reference) -> tuple[Any, int | None]:
+def resolve(source: Reads, reference: Reference, read: ReadMany | None = None) -> tuple[Any, int | None]:
     """Read what one reference stands for; return the value and its version, or None for both if it is left out."""
-    (answer,) = source.read_many([source.place_of(reference)])
+    (answer,) = (read or source.read_many)([source.place_of(reference)])
     try:
         value = value_of(source, reference, answer)
     except LeftOutError:
@@ -117,10 +120,12 @@ def resolve(source: Reads, reference: Reference) -> tuple[Any, int | None]:
     return value, answer.version if isinstance(answer, Secret) else None
 
 
-def references_to(texts: Texts, name: str) -> dict[str, tuple[Reference, ...]]:
-    """Return the entries that refer to the source of this name, with their references."""
+def references_to(texts: Texts, answers_to: Container[str]) -> dict[str, tuple[Reference, ...]]:
+    """Return the entries that refer to one source, with their references."""
     found = {entry: references_in(value.get_secret_value()) for entry, value in texts.items()}
-    return {entry: references for entry, references in found.items() if references and references[0].name == name}
+    return {
+        entry: references for entry, references in found.items() if references and references[0].addressee in answers_to
+    }
 
 
 def _filled_in(

@@ -39,12 +39,17 @@ def readiness(refresher: Refresher) -> Readiness:
         for keeper in refresher.sources
         if keeper.is_stale
     ]
+    ended = [
+        f"{keeper.source}: the credentials of the dynamic secret {name} have ended"
+        for keeper in refresher.sources
+        for name in keeper.ended
+    ]
     failed = [each for each in refresher.rotating.values() if each.fault]
-    unbuilt = [f"{each.name}: could not be built ({each.fault})" for each in failed if not each.is_built]
+    unbuilt = [f"{each.name}: could not be built ({each.why})" for each in failed if not each.is_built]
     names = tuple(_names(refresher))
-    if gaps or stale or unbuilt or idle:
-        return Readiness(is_ready=False, findings=(*faults, *stale, *gaps, *unbuilt), names=names)
-    kept = [f"{each.name}: the new one failed ({each.fault}), the old one stays" for each in failed]
+    if gaps or stale or ended or unbuilt or idle:
+        return Readiness(is_ready=False, findings=(*faults, *stale, *ended, *gaps, *unbuilt), names=names)
+    kept = [f"{each.name}: the new one failed ({each.why}), the old one stays" for each in failed]
     return Readiness(is_ready=True, findings=(*faults, *kept), names=names)
 
 
@@ -54,6 +59,7 @@ def _names(refresher: Refresher) -> Iterator[str]:
             yield f"{keeper.source}: the last round failed"
         if keeper.is_waiting:
             yield f"{keeper.source}: has not answered yet"
+        yield from (f"{keeper.source}: credentials have ended" for _ in keeper.ended)
         if keeper.is_stale:
             yield f"{keeper.source}: not confirmed for too long"
     for name, problem in refresher.store.problems.items():

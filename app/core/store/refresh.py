@@ -5,7 +5,7 @@ The rounds are in a thread of their own: a source that hangs neither delays nor 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from app.core.errors import NotStarted, SecretsIncomplete
 from app.core.logs.logging_config import get_logger, where_raised
 from app.core.store.failures import raise_together
+from app.core.store.refused import NewSecrets
 from app.core.store.rotating import Rotating
 from app.core.store.rounds import SharedRuns, again_and_again, in_own_thread
 from app.core.store.secret_store import Change, SecretStore
@@ -64,6 +65,7 @@ class Refresher:
         self._stopping: asyncio.Event
         self._loop: asyncio.AbstractEventLoop
         self._rounds: dict[str, SharedRuns[tuple[Change, ...]]] = {}  # by source
+        self._new_secrets: NewSecrets
 
     def add(self, source: SourceRefresher) -> None:
         """Keep one more fresh, from the next start on."""
@@ -83,6 +85,10 @@ class Refresher:
         if self.is_stopping:
             self._stopping.set()
         self._rounds = {keeper.source: SharedRuns(keeper.round, self._follow, keeper.failed) for keeper in self.sources}
+        self._new_secrets = NewSecrets(self.store, self.sources, self._rounds)
+        for keeper in self.sources:
+            if keeper.upstream is not None:
+                keeper.upstream.call_when_due(partial(self._wake, keeper.source))
         first = {keeper: asyncio.create_task(self._rounds[keeper.source].next_run()) for keeper in self.sources}
         ticks = {keeper.source: partial(self._round, keeper) for keeper in self.sources}
         tasks = [self._in_background(source, tick) for source, tick in ticks.items()]
@@ -195,12 +201,23 @@ class Refresher:
 
     async def _follow(self) -> None:
         secrets = self.store.snapshot()
-        await asyncio.gather(*(each.follow(secrets) for each in self.rotating.values()))
+        for each in self.rotating.values():
+            each.ask_for_new = self._new_secrets.ask
+        await asyncio.gather(*(each.follow(secrets, secrets.generation) for each in self.rotating.values()))
+
+    def _wake(self, source: str) -> None:
+        """Carry out a round of one source: what it holds is good no longer. From any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            asyncio.run_coroutine_threadsafe(self._rounds[source].next_run(), self._loop)
 
     async def _rebuild_what_failed(self) -> float:
         """Try again also where no round comes any more; a round does so anyway. Tell of rounds that are overdue."""
         for keeper in self.sources:
             keeper.tell_if_overdue()
-        if any(each.fault for each in self.rotating.values()):
+        failed = [each for each in self.rotating.values() if each.fault]
+        for each in failed:
+            if each.was_refused:
+                await self._new_secrets.ask(each)
+        if failed:
             await self._follow()
         return LONGEST_PAUSE / 2

@@ -46,11 +46,16 @@ class _SecretMapping(NotSerializable, Mapping[str, Any]):
 class Snapshot(_SecretMapping):
     """Secrets that belong together: read at one time, never changed."""
 
-    __slots__ = ("_model", "_values", "origins")
+    __slots__ = ("_model", "_values", "generation", "origins")
 
     def __init__(
-        self, values: Mapping[str, Any], origins: Mapping[str, Origin], model: BaseModel | None = None
+        self,
+        values: Mapping[str, Any],
+        origins: Mapping[str, Origin],
+        model: BaseModel | None = None,
+        generation: int = 0,  # counts the snapshots of a store
     ) -> None:
+        self.generation = generation
         self._values = dict(values)
         self.origins = dict(origins)
         self._model = model
@@ -138,7 +143,8 @@ class SecretStore(_SecretMapping):
             mask_from_now_on((id(self), source), [secret.data for secret in parts[source]])
             mask_from_now_on((id(self), "declared"), list(reading.values.values()))  # a validator may have changed them
             self._found = found
-            self._snapshot = Snapshot(reading.values, reading.origins, reading.model)
+            after = self._snapshot.generation + 1
+            self._snapshot = Snapshot(reading.values, reading.origins, reading.model, after)
             self.problems = reading.problems
             self._report_clashes()
             return tuple(_changes(before, parts[source]))

@@ -37,6 +37,7 @@ class Connection:
     address: str
     method: str  # of authentication
     token: TokenLife | None = None  # None: not logged in
+    leases: Mapping[str, TokenLife] = field(default_factory=dict)  # of credentials that it issued, by their name
 
 
 class Folders(Protocol):
@@ -79,8 +80,11 @@ class Source(Protocol):
         """Read all that the settings want of it; blocks. Raises one `BackendError`, which lists several."""
         ...
 
-    def resolve(self, reference: Reference) -> tuple[Any, int | None]:
-        """Read what one reference stands for; return the value and its version; blocks. Raises a `BackendError`."""
+    def resolve(self, reference: Reference, *, may_issue: bool = True) -> tuple[Any, int | None]:
+        """Read what one reference stands for; return the value and its version; blocks. Raises a `BackendError`.
+
+        Unless it `may_issue`, what would have to be issued for it is an error: `WouldIssue`.
+        """
         ...
 
     def connection(self) -> Connection:
@@ -93,6 +97,21 @@ class Source(Protocol):
 
     def periodic(self) -> Mapping[str, Callable[[], float]]:
         """Return what keeps it usable, by name: ticks that block, and return in how many seconds they are due again."""
+        ...
+
+    def call_when_due(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, when what was loaded is good no longer, so that it is loaded again.
+
+        Without it, nobody loads again: what was issued is kept as long as it can be.
+        """
+        ...
+
+    def swapped(self, is_drained: Callable[[], bool]) -> None:
+        """Take in that what was loaded last is in force; `is_drained` tells when nothing uses what was before."""
+        ...
+
+    def refused(self, entries: Mapping[str, str]) -> None:
+        """Take in that somebody was turned away with these entries (by name: their path): load them anew."""
         ...
 
 

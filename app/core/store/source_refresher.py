@@ -5,15 +5,14 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal, Protocol
 
 from app.core import forks
-from app.core.errors import BlueprintError, RoundOverdue, SecretsIncomplete
+from app.core.errors import BackendError, BlueprintError, RoundOverdue, SecretsIncomplete
 from app.core.logs.event_log import journal
 from app.core.logs.logging_config import get_logger, where_raised
-from app.core.store.secret_store import Change, SecretStore
-from app.core.store.source import Connection, Secret, Source, read_source
+from app.core.store.secret_store import Change
+from app.core.store.source import Connection, Source
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries while a source fails
 SPREAD = 0.9, 1.1  # of the interval, so that a fleet does not march in step
@@ -58,6 +57,8 @@ class SourceRefresher:
         max_staleness: float = 0.0,  # seconds after which what is held no longer counts; 0: never
         awaited: bool = True,  # whether the start waits for the first round also without `fail_fast`
         connection: Callable[[], Connection] = lambda: Connection("", ""),  # how the source is reached
+        upstream: Source | None = None,  # what is told when what it brought is in force, and when that is refused
+        drained: Callable[[], Callable[[], bool]] = lambda: bool,  # what tells when nothing uses what was before
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -68,6 +69,8 @@ class SourceRefresher:
         self.failures = 0  # in a row
         self.rotated: dict[tuple[str, str], float] = {}  # when a path's key last changed, in seconds since 1970
         self._fault: BlueprintError | None = None
+        self.upstream = upstream
+        self._drained = drained
         self._load = load
         self._store = store
         self._interval = interval
@@ -87,15 +90,32 @@ class SourceRefresher:
             try:
                 changes = self._store.publish(self.source, self._load())
             except BlueprintError as error:
+                self._take_in_the_rest(error)
                 event = "vault_secrets_refused" if isinstance(error, SecretsIncomplete) else "vault_secrets_load_failed"
                 log.warning(event, source=self.source, error=type(error).__name__, reason=str(error))
                 self._fail(error, "refused" if isinstance(error, SecretsIncomplete) else "load")
             except Exception as error:  # noqa: BLE001 - a bug must not end the rounds
                 self.failed(error)
             else:
+                self._published()
                 self._succeed(changes)
                 return changes
         return ()
+
+    def _take_in_the_rest(self, error: BlueprintError) -> None:
+        """Take in what a load that failed brought all the same: new credentials, while a path cannot be read."""
+        if isinstance(error, BackendError) and error.usable:
+            try:
+                changes = self._store.publish(self.source, error.usable)
+            except SecretsIncomplete as refused:
+                log.warning("vault_secrets_refused", source=self.source, reason=str(refused))
+            else:
+                self._tell_of(changes)
+                self._published()
+
+    def _published(self) -> None:
+        if self.upstream is not None:
+            self.upstream.swapped(self._drained())
 
     @property
     def fault(self) -> BlueprintError | None:
@@ -162,6 +182,12 @@ class SourceRefresher:
         return bool(self.max_staleness and (self.age or 0.0) > self.max_staleness)
 
     @property
+    def ended(self) -> tuple[str, ...]:
+        """The names of credentials that were issued, and whose time is over; looks at memory only."""
+        leases = {} if self.upstream is None else self.connection().leases
+        return tuple(name for name, life in leases.items() if life.left == 0)
+
+    @property
     def next_round(self) -> float | None:
         """In how many seconds the next round is planned; None: none is."""
         return None if self._planned is None else max(self._planned - self._clock(), 0.0)
@@ -197,30 +223,15 @@ class SourceRefresher:
             log.info("vault_secrets_loaded", source=self.source, **self._store.describe())
             journal.record("load", self.source)
             return
-        for change in changes:
-            self.rotated |= dict.fromkeys(((change.path, key) for key in change.keys), time.time())
-            log.info("vault_secrets_rotated", source=self.source, **change.describe())
-            journal.record("rotation", self.source, detail=f"{change.path}: {', '.join(change.keys)}")
+        self._tell_of(changes)
         if healed:
             log.info("vault_secrets_fresh_again", source=self.source)
             journal.record("load", self.source, detail="after a fault")
         elif not changes:
             log.debug("vault_secrets_unchanged", source=self.source)
 
-
-def refreshers_of(
-    sources: Iterable[Source], store: SecretStore, load: Callable[[Source], tuple[Secret, ...]] = read_source
-) -> list[SourceRefresher]:
-    """Return what keeps each source's secrets fresh; `load` reads one."""
-    return [
-        SourceRefresher(
-            source.name,
-            partial(load, source),
-            store,
-            interval=source.interval,
-            max_staleness=source.max_staleness,
-            awaited=source.awaited,
-            connection=source.connection,
-        )
-        for source in sources
-    ]
+    def _tell_of(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self.rotated |= dict.fromkeys(((change.path, key) for key in change.keys), time.time())
+            log.info("vault_secrets_rotated", source=self.source, **change.describe())
+            journal.record("rotation", self.source, detail=f"{change.path}: {', '.join(change.keys)}")

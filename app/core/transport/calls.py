@@ -5,7 +5,7 @@ body: only one of few names for what was asked, and one of few for how it ended.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,15 +81,22 @@ def _describe(span: trace.Span, call: Call, url: str) -> None:
         span.set_status(trace.StatusCode.ERROR, call.outcome)
 
 
-def vault_operation(mount_point: str, method: str, path: str) -> str:
-    """Name what a request asks of Vault's API; `mount_point` (percent-encoded) is where the secrets are."""
+def vault_operation(mount_point: str, issuing: Container[str], method: str, path: str) -> str:
+    """Name what a request asks of Vault's API.
+
+    `mount_point` is where the secrets are, `issuing` where credentials are issued; both percent-encoded.
+    """
     where = path.partition("/v1/")[2].partition("?")[0]
+    if where in issuing:
+        return "issue"
     if where in NAMED:
         return NAMED[where]
     if where.startswith("auth/") and (where.endswith("/login") or where.rpartition("/")[0].endswith("/login")):
         return "login"
     if where.startswith("sys/internal/ui/mounts/"):
         return "mount"
+    if where.startswith(("sys/leases/renew/", "sys/leases/revoke/")):
+        return f"{where.split('/')[2]}-lease"
     if not where.startswith(f"{mount_point}/"):
         return "other"
     kind = where.removeprefix(f"{mount_point}/").partition("/")[0]

@@ -3,6 +3,8 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from queue import LifoQueue
 from typing import Any, cast
 
@@ -27,11 +29,26 @@ from app.core.transport.deadline import BoundedTLSSocket, bounded, call_within, 
 POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
 
 
+_is_once: ContextVar[bool] = ContextVar("is_once", default=False)
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Have a request in the block not repeated once it was sent: what it asks for may have been done."""
+    before = _is_once.set(True)
+    try:
+        yield
+    finally:
+        _is_once.reset(before)
+
+
 class _Retry(Retry):
     """Repeats nothing for which the time of the call would not suffice, nor what timed out itself."""
 
     def increment(self, *args: Any, **context: Any) -> Any:
         match context.get("error"):
+            case error if _is_once.get() and not isinstance(error, ConnectTimeoutError | NewConnectionError):
+                raise MaxRetryError(context["_pool"], args[1], error)
             case ReadTimeoutError() as timeout:
                 raise timeout
             case ConnectTimeoutError() as timeout:

@@ -77,9 +77,9 @@ class _Session(requests.Session):
 
 def open_http(settings: VaultSettings, source: str = MAIN_VAULT) -> requests.Session:
     """Return connections to Vault; `source` is what the metrics and spans call it."""
-    return open_connections(
-        settings.url, vault_files(settings), source, partial(vault_operation, quoted(settings.mount_point))
-    )
+    issuing = {quoted(each.path) for each in settings.dynamic}
+    operation_of = partial(vault_operation, quoted(settings.mount_point), issuing)
+    return open_connections(settings.url, vault_files(settings), source, operation_of)
 
 
 def open_connections(

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 from app.core.errors import (
     BackendError,
@@ -218,3 +218,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         nested = getattr(error, "reason", None), *error.args
         inner = next((each for each in nested if isinstance(each, BaseException)), None)
         error = inner or error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def was_sent(error: BaseException) -> bool:
+    """Tell whether a request may have reached the server: not if no connection to it came about."""
+    never = ConnectTimeoutError, NewConnectionError, NameResolutionError, ssl.SSLCertVerificationError
+    return not any(isinstance(cause, never) for cause in _causes(error))

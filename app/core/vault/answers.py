@@ -7,6 +7,7 @@ is never repeated: it may be anything.
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +64,23 @@ def checked_lookup(answer: Any, subject: str = "auth/token/lookup-self") -> dict
         if not is_good:
             raise malformed(subject, name)
     return known
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """For how long a lease is good."""
+
+    duration: float  # seconds
+    renewable: bool
+
+
+def checked_life(answer: Any, subject: str) -> Life:
+    """Return what an answer says of a lease, after its issue or a renewal; raise `UnexpectedAnswer` if malformed."""
+    match answer:
+        case {"lease_duration": duration, "renewable": bool(renewable)} if _is_ttl(duration):
+            return Life(float(duration), renewable)
+        case _:
+            raise malformed(subject, "lease_duration or renewable")
 
 
 def checked_version(answer: Any, subject: str) -> int:

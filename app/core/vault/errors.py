@@ -40,6 +40,11 @@ def vault_errors(address: str, subject: str, remedy: str = "") -> Iterator[None]
         raise BadRequest(subject, "the values cannot be written as JSON", "Write no NaN and no infinity.") from None
 
 
+def is_own_fault(error: BackendError) -> bool:
+    """Tell whether Vault has answered with a 5xx of its own, which no class of ours is about."""
+    return type(error) is BackendError and "HTTP 5" in error.cause
+
+
 def sealed(address: str) -> VaultSealed:
     """Return the error for a Vault that is sealed."""
     return VaultSealed(address, "Vault is sealed", "Unseal it: `vault operator unseal`.")

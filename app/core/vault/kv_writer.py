@@ -6,7 +6,7 @@ versions: what needs them is refused with a clear error).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from app.core.vault.kv import VaultKV
 from app.core.vault.never_backwards import NeverBackwards
 from app.core.vault.session import VaultSession
 from app.core.vault.slips import mount_slip
+from app.core.vault.write_outcome import told
 
 TRIES = 3  # to patch by reading and writing, while others write too
 
@@ -201,7 +202,8 @@ class VaultKVWriter(VaultKV):
             return client.adapter.request(method, f"/v1/{quoted(api_path)}", **request)
 
         try:
-            answer = self._session.call(subject, send)
+            with told(subject) if capability not in {"read", "list"} else nullcontext():
+                answer = self._session.call(subject, send)
         except PermissionDenied:
             raise self._denied(subject, api_path, capability, slip, is_new=lambda: self._is_new(path, where)) from None
         except MountMissing as error:

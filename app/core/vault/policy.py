@@ -29,6 +29,7 @@ def vault_policy(settings: AppSettings, vault: str = MAIN_VAULT) -> str:
     own_token = _own_token(own)
     parts: list[tuple[str, Grants]] = [
         ("the secrets that the service reads", _seen_from_home(below, _reads(settings, vault, own))),
+        ("the credentials that Vault issues for it, and their leases", _seen_from_home(below, issuing_grants(own))),
         (
             "the secrets that it writes, and the API keys that it issues",
             _seen_from_home(below, writing_grants(own)),
@@ -41,13 +42,13 @@ def vault_policy(settings: AppSettings, vault: str = MAIN_VAULT) -> str:
     ]
     where = f" of the namespace {home}" if home else ""
     head = f"# What the service may do in the Vault {vault}: a policy{where}.\n"
-    return "\n".join([head, *(f"# {title}\n{_hcl(grants)}" for title, grants in parts if grants)])
+    return "\n".join([head, *(f"# {title}\n{hcl(grants)}" for title, grants in parts if grants)])
 
 
 def granted_paths(settings: AppSettings, vault: str = MAIN_VAULT) -> Grants:
     """Return what that policy grants, by the paths as they are in the namespace of the secrets."""
     own = settings.vault_settings(vault)
-    return _reads(settings, vault, own) | writing_grants(own) | _own_token(own)
+    return _reads(settings, vault, own) | issuing_grants(own) | writing_grants(own) | _own_token(own)
 
 
 def _own_token(own: VaultSettings) -> Grants:
@@ -76,9 +77,22 @@ def _seen_from_home(below: str, grants: Grants) -> Grants:
 def _reads(settings: AppSettings, vault: str, own: VaultSettings) -> Grants:
     if own.access_mode == "write_only":
         return {}
-    referred = [each.resource for references in references_to(settings.secrets, vault).values() for each in references]
+    referring = references_to(settings.secrets, own.answers_to(vault))
+    referred = [each.resource for references in referring.values() for each in references if not each.is_dynamic]
     paths = dict.fromkeys([*own.paths, *referred])
     return {api_path: ("read",) for path in paths for api_path in _data_paths(own, path)}
+
+
+def issuing_grants(own: VaultSettings) -> Grants:
+    """Return what dynamic secrets take: to have them issued, and to renew and revoke their leases and no others."""
+    grants: Grants = {}
+    for each in own.dynamic:
+        _refuse_patterns(each.path)
+        grants[each.path] = ("update",) if each.parameters else ("read",)
+        if each.has_lease:
+            grants[f"sys/leases/renew/{each.path}/*"] = ("update",)
+            grants[f"sys/leases/revoke/{each.path}/*"] = ("update",)
+    return grants
 
 
 def writing_grants(own: VaultSettings) -> Grants:
@@ -114,7 +128,8 @@ def _refuse_patterns(path: str) -> None:
         raise BlueprintError(path, "in a policy it would mean more than this path", "Give it another name.")
 
 
-def _hcl(grants: Grants) -> str:
+def hcl(grants: Grants) -> str:
+    """Return grants in the form that `vault policy write` takes."""
     return "".join(
         f"path {json.dumps(path, ensure_ascii=False)} {{\n  capabilities = {json.dumps(capabilities)}\n}}\n"
         for path, capabilities in grants.items()

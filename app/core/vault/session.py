@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import hvac
 
@@ -30,6 +30,18 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
+class Credentials(Protocol):
+    """What was issued over a session; a lease dies with the token that asked for it."""
+
+    def token_replaced(self) -> None:
+        """Take in that there is another login now."""
+        ...
+
+    def close(self) -> None:
+        """Give back what does not end with the last token."""
+        ...
+
+
 class VaultSession:
     """One client and one token for all threads of the process."""
 
@@ -45,6 +57,7 @@ class VaultSession:
         self.consistency = Consistency()
         now = lambda: self.clock()  # noqa: E731, PLW0108 - tests put another clock in its place
         self.changes = RecentChanges(now)
+        self.credentials: Credentials | None = None
         self._method = auth_method(settings)
         self._logins = SingleFlight(self._log_in, self._retire, now)
         self._relogin_blocked_until = 0.0  # a login because of a 403 has just not helped
@@ -65,6 +78,15 @@ class VaultSession:
 
     def call(self, subject: str, operation: Callable[[hvac.Client], T]) -> T:
         """Run one operation against Vault and return its answer; `subject` names in errors what it is about.
+
+        If Vault refuses because the token is dead, or the TLS files have changed, log in once more and repeat once.
+        """
+        answer = self.call_with_login(subject, lambda login: operation(login.client))
+        refuse_wrapped(answer, subject)
+        return answer
+
+    def call_with_login(self, subject: str, operation: Callable[[Login], T]) -> T:
+        """Do the same with an operation that wants to know by which login it is carried out.
 
         If Vault refuses because the token is dead, or the TLS files have changed, log in once more and repeat once.
         """
@@ -93,11 +115,9 @@ class VaultSession:
             with suppress(BackendError):
                 self.client()
 
-    def _answer(self, subject: str, operation: Callable[[hvac.Client], T], login: Login) -> T:
+    def _answer(self, subject: str, operation: Callable[[Login], T], login: Login) -> T:
         with vault_errors(self.settings.url, subject):
-            answer = operation(login.client)
-        refuse_wrapped(answer, subject)
-        return answer
+            return operation(login)
 
     def current(self) -> Login | None:
         """Return the login in force, without making one."""
@@ -134,6 +154,8 @@ class VaultSession:
     def close(self) -> None:
         """Revoke the token, if we obtained it, and close the connections; later calls fail."""
         last = self._logins.close(self.settings.timeout)
+        if self.credentials is not None:
+            self.credentials.close()
         if last is not None:
             end_login(last)  # without waiting for calls under way: a Vault that hangs must not delay the shutdown
 
@@ -144,11 +166,20 @@ class VaultSession:
         try:
             yield login
         finally:
-            with self._logins.lock:
-                login.users -= 1
-                last_one = login.retired and login.users == 0
-            if last_one:
-                end_login(login)
+            self.give_back(login)
+
+    def hold(self, login: Login) -> None:
+        """Have a login that is in use not end before `give_back`: what was issued by its token dies with it."""
+        with self._logins.lock:
+            login.users += 1
+
+    def give_back(self, login: Login) -> None:
+        """Use it no longer; the last one ends a login that has been replaced."""
+        with self._logins.lock:
+            login.users -= 1
+            last_one = login.retired and login.users == 0
+        if last_one:
+            end_login(login)
 
     def _take(self) -> Login:
         forks.notice_fork()
@@ -186,3 +217,5 @@ class VaultSession:
             idle = login.users == 0
         if idle:
             end_login(login)
+        if self.credentials is not None:
+            self.credentials.token_replaced()

@@ -7,6 +7,7 @@ whatever reason, and when it cannot be renewed at all.
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from app.core.errors import BackendError, LoginRefused, UnexpectedAnswer, VaultTLSFailed, VaultUnreachable
@@ -16,6 +17,7 @@ from app.core.store.source_refresher import pause_after
 from app.core.vault.login import Login
 
 RENEW_AT = 0.6, 0.7  # of its TTL, spread so that a fleet that started together does not renew together
+FIRST_AT = 0.02, 0.67  # the same of the first one, if a fleet is to be out of step from the start
 LOOK_AGAIN = 60.0  # seconds between two looks at the token, at most: a read may have replaced it
 
 log = get_logger(__name__)
@@ -51,11 +53,16 @@ class TokenKeeper:
     """Keeps the token of one session alive."""
 
     def __init__(
-        self, find_holder: Callable[[], TokenHolder], jitter: Callable[[float, float], float] = random.uniform
+        self,
+        find_holder: Callable[[], TokenHolder],
+        jitter: Callable[[float, float], float] = random.uniform,
+        instead: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`instead` returns the share of the renewals that are logins: else a fleet reaches its max TTL together."""
         self._find_holder = find_holder
         self._holder: TokenHolder
         self._jitter = jitter
+        self._instead = instead
         self._login: Login | None = None
         self._full_ttl = 0.0
         self._due = 0.0
@@ -86,10 +93,17 @@ class TokenKeeper:
             self._schedule(login, login.auth.lease_duration or 0.0)
         if not self._full_ttl or self._holder.clock() < self._due:
             return
+        if login.auth.obtained and self._jitter(0.0, 1.0) < self._instead():
+            with suppress(BackendError):  # nothing asks for it: then a renewal
+                self._replace(login)
+                return
         if not (login.auth.renewable and self._renewed(login)):
-            self._holder.replace(login)
-            if (successor := self._holder.current()) is not None:
-                self._schedule(successor, successor.auth.lease_duration or 0.0)
+            self._replace(login)
+
+    def _replace(self, login: Login) -> None:
+        self._holder.replace(login)
+        if (successor := self._holder.current()) is not None:
+            self._schedule(successor, successor.auth.lease_duration or 0.0)
 
     def _renewed(self, login: Login) -> bool:
         """Renew, and tell whether that helped."""
@@ -111,6 +125,7 @@ class TokenKeeper:
         return True
 
     def _schedule(self, login: Login, ttl: float) -> None:
+        is_first = self._login is None
         self._full_ttl = max(ttl, self._full_ttl) if login is self._login else ttl
         self._login = login
-        self._due = login.since + ttl * self._jitter(*RENEW_AT)
+        self._due = login.since + ttl * self._jitter(*(FIRST_AT if is_first and self._instead() else RENEW_AT))

@@ -430,3 +430,23 @@ def test_every_vault_has_the_name_of_the_environment_in_its_paths(monkeypatch: p
     monkeypatch.setenv("VAULTS__PARTNER__SECRET_PATH", "{environment}")
     assert get_settings().vault.paths == {"app": False, "staging/app": True}
     assert get_settings().vaults["partner"].paths == {"staging": False}
+
+
+def test_a_vault_that_nobody_has_named_is_refused_with_those_that_there_are() -> None:
+    """And with the variable that would name it."""
+    settings = Settings.model_validate(
+        {"vaults": {"partner": {"enabled": True, "url": "http://127.0.0.1:1", "token": "t"}}}
+    )
+    assert settings.vault_settings("partner").url == "http://127.0.0.1:1"
+    with pytest.raises(
+        BadSettings, match="VAULTS__OTHER_ONE__URL: there is no Vault named other-one; there is: vault, partner"
+    ):
+        settings.vault_settings("other-one")
+
+
+@pytest.mark.parametrize("wrong", [{"secrets": 5}, {"environment": "moon", "vault": {}}], ids=str)
+def test_one_wrong_group_keeps_no_other_from_being_looked_at(wrong: dict[str, object]) -> None:
+    """It is the one fault that is told."""
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(wrong)
+    assert [error["loc"] for error in caught.value.errors()] == [(next(iter(wrong)),)]

@@ -661,3 +661,22 @@ def test_the_start_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, *, fa
     else:
         asyncio.run(run())
     released.set()
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_what_a_failed_load_brought_all_the_same_is_taken_in_if_it_is_as_declared(*, is_good: bool) -> None:
+    """New credentials, say, while a path cannot be read; the round has failed all the same."""
+    store = SecretStore(DeclaredForTests, sources=["vault"])
+    store.publish("vault", [Secret("app", SECRETS)])
+    renewed = {**SECRETS, "api_key": "another-key"} if is_good else {**SECRETS, "jwt_secret": "short"}
+    error = VaultSealed("http://vault", "Vault is sealed", "Unseal it.")
+    error.usable = [Secret("app", renewed)]
+
+    def load() -> list[Secret]:
+        raise error
+
+    keeper = SourceRefresher("vault", load, store, interval=300)
+    assert keeper.round() == ()
+    assert keeper.fault is error
+    assert store.snapshot()["api_key"] == ("another-key" if is_good else SECRETS["api_key"])
+    assert store.snapshot()["jwt_secret"] == SECRETS["jwt_secret"]
