@@ -13,7 +13,7 @@ from typing import Generic, Literal, TypeVar
 from app.core import forks
 from app.core.logs.logging_config import get_logger, where_raised
 
-Kind = Literal["login", "renewal", "load", "rotation", "refused", "rebuilt", "upkeep"]
+Kind = Literal["login", "renewal", "load", "rotation", "refused", "rebuilt", "upkeep", "lease"]
 Outcome = Literal["ok", "failed"]
 
 T = TypeVar("T")

@@ -4,10 +4,11 @@ import logging
 import sys
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from io import StringIO
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -16,27 +17,14 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from app.core.logs.pipe import pipe_of
 from app.core.logs.redaction import cut, mask_named, mask_shown
 
-SHARED: tuple[Processor, ...] = (
+OWN: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 )
-
-
-# From the import on: a script that only reads a secret prints nothing but warnings, and these not on its output.
-structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,
-        *SHARED,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=False,  # or a later configuration would not reach loggers in use
-)
+SHARED: tuple[Processor, ...] = (structlog.stdlib.ExtraAdder(), *OWN)
 
 
 def configure_logging(level: str = "INFO", form: Literal["auto", "json", "console"] = "auto") -> None:
@@ -44,14 +32,14 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     rendering: tuple[Processor, ...] = (
         # plain tracebacks: the pretty ones show local variables, and those hold secrets
-        (mask_named, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback))
+        (mask_named, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback), mask_shown)
         if console
-        else (structlog.processors.format_exc_info, mask_named, structlog.processors.JSONRenderer())
+        else (structlog.processors.format_exc_info, mask_named, structlog.processors.JSONRenderer(), mask_shown)
     )
     tidying = structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours
-    handler = _Handler()
+    handler = _Handler(rendering)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=[*tidying, *rendering, mask_shown])
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=SHARED, processors=[*tidying, *rendering])
     )
     root = logging.getLogger()
     root.handlers = [handler, *_not_to_the_terminal(root)]
@@ -84,22 +72,40 @@ log = get_logger(__name__)
 class _Handler(logging.StreamHandler[Any]):
     """Writes to standard error; where that is a pipe which is full, lines are dropped, and counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, rendering: Sequence[Processor]) -> None:
         super().__init__()
         self._pipe = pipe_of(self.stream)
+        self._rendering = rendering
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            self._write(self.format(record))
+        except Exception:  # noqa: BLE001 - as logging's own handlers do
+            self.handleError(record)
+
+    def writes(self, logger: WrappedLogger, method: str, event: EventDict) -> bool:
+        """Write the line of an event of ours, and return whether that went well."""
+        try:
+            line: Any = {**event}
+            for each in self._rendering:
+                line = each(logger, method, line)
+            with self.lock or nullcontext():
+                self._write(line)
+        except Exception:  # noqa: BLE001 - `emit` will tell of it
+            return False
+        return True
+
+    def _write(self, line: str) -> None:
         """Write a line; before it, how many were dropped."""
         if self._pipe is None:
-            super().emit(record)
+            self.stream.write(line + self.terminator)
+            self.stream.flush()
             return
         if self._pipe.dropped and self._pipe.is_writable:
             dropped, self._pipe.dropped = self._pipe.dropped, 0
             log.warning("log_lines_dropped", count=dropped)
-        try:
-            self._pipe.write(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001 - as logging's own handlers do
-            self.handleError(record)
+        self._pipe.write(line + self.terminator)
 
     def flush(self) -> None:
         """Write what is left of a line that is written in part."""
@@ -122,6 +128,49 @@ class _Handler(logging.StreamHandler[Any]):
                 log.error(
                     "log_line_lost", of=record.name, file=record.pathname, line=record.lineno, **where_raised(error)
                 )
+
+
+def _write_at_once(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Write a line that nobody but our handler would hear of, without a record of `logging`: in half of the time."""
+    if "exc_info" not in event:
+        handler = _only_listener(logger)
+        if handler is not None and handler.writes(logger, method, event):
+            raise structlog.DropEvent
+    return event
+
+
+def _only_listener(logger: WrappedLogger) -> _Handler | None:
+    """Return our handler, if the logger's lines go nowhere else: to pytest, a crash reporter, a tracer.
+
+    Those have handlers or filters, make the records, or have replaced one of `logging`'s own functions.
+    """
+    if logger.filters or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    for function in (logging.Logger.callHandlers, logging.Logger.handle):
+        if type(function) is not FunctionType or function.__code__.co_filename != logging.__file__:
+            return None
+    found, each = None, logger
+    while each is not None:
+        for handler in each.handlers:
+            if found is not None or not isinstance(handler, _Handler) or handler.filters or handler.level:
+                return None
+            found = handler
+        each = each.parent if each.propagate else None
+    return found
+
+
+# From the import on: a script that only reads a secret prints nothing but warnings, and these not on its output.
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *OWN,
+        _write_at_once,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=False,  # or a later configuration would not reach loggers in use
+)
 
 
 def _write_traceback(to: TextIO, error: ExcInfo) -> None:

@@ -28,17 +28,17 @@ MASK = "***"
 LONGEST = 16_384  # characters of one field; strangers choose what is in some of them
 KEY_PREFIX = "fvb_"  # of the API keys that this service issues
 
-# Each begins with a letter or two that are rare in logs, so that a line without them is passed over in no time; what is
+# Each by what is looked for first, which is rare in logs, so that a line without it is passed over in no time; what is
 # masked is the first group. None may look at a piece of a line again and again: strangers choose what is in some lines.
 SHAPES = (
-    re.compile(rb"\.(?<=\bhv[sbr]\.)([\w-]{24,}(?:\.\w+)?)"),  # Vault's tokens: service, batch, recovery
-    re.compile(rb"\.(?<=\bs\.)([A-Za-z0-9]{24}(?!\w)(?:\.\w+)?)"),  # before Vault 1.10, and OpenBao's: service
-    re.compile(rb"\.(?<=\bb\.)([\w-]{60,}(?:\.\w+)?)"),  # and batch
-    re.compile(KEY_PREFIX.encode() + rb"([\w-]{40,})"),
-    re.compile(rb"eyJ(?:([\w-]{8,}+\.[\w-]{2,}+\.[\w-]*+)|[\w-]*+)"),  # a JWT; or no more of what is none
-    re.compile(rb"Token token=\\*[\"']?([^\"'\\\s,]+)"),  # Conjur's access token
-    re.compile(rb"(?:Basic|Bearer) ([\w.~+/=-]{16,})"),  # in an Authorization header
-    re.compile(rb"://[^/\s:@\"'\\]*:([^\s/\"'\\]+)@"),  # the password in a URL
+    ((b"hvs.", b"hvb.", b"hvr."), re.compile(rb"\.(?<=\bhv[sbr]\.)([\w-]{24,}(?:\.\w+)?)")),  # Vault's tokens
+    ((b"s.",), re.compile(rb"\.(?<=\bs\.)([A-Za-z0-9]{24}(?!\w)(?:\.\w+)?)")),  # before Vault 1.10, and OpenBao's
+    ((b"b.",), re.compile(rb"\.(?<=\bb\.)([\w-]{60,}(?:\.\w+)?)")),  # the same, batch tokens
+    ((KEY_PREFIX.encode(),), re.compile(KEY_PREFIX.encode() + rb"([\w-]{40,})")),
+    ((b"eyJ",), re.compile(rb"eyJ(?:([\w-]{8,}+\.[\w-]{2,}+\.[\w-]*+)|[\w-]*+)")),  # a JWT; or no more of what is none
+    ((b"Token token=",), re.compile(rb"Token token=\\*[\"']?([^\"'\\\s,]+)")),  # Conjur's access token
+    ((b"Basic ", b"Bearer "), re.compile(rb"(?:Basic|Bearer) ([\w.~+/=-]{16,})")),  # in an Authorization header
+    ((b"://",), re.compile(rb"://[^/\s:@\"'\\]*:([^\s/\"'\\]+)@")),  # the password in a URL
 )
 # Not `key` and `keys`, which are the names of secrets in our own lines.
 _NAMES = (
@@ -47,6 +47,7 @@ _NAMES = (
 )
 _CALLED_A_SECRET = re.compile(rf"(?:.*_)?(?:{_NAMES})s?")
 
+_LEAVES = {int, float, bool, type(None)}  # what holds nothing else
 _PASSWORD = re.compile(r"\b(?i:password|pwd) *= *['\"{]?([^\s'\"{};&]+)")  # in a DSN, or the query of a URL
 
 _lock = forks.Lock()
@@ -109,8 +110,9 @@ def redact(text: str) -> str:
     """Return the text with `***` in place of what must not be shown."""
     data = encoded(text)
     spans = _matcher.find(data)
-    for shape in SHAPES:
-        spans += [match.span(1) for match in shape.finditer(data) if match[1]]
+    for signs, shape in SHAPES:
+        if any(map(data.__contains__, signs)):
+            spans += [match.span(1) for match in shape.finditer(data) if match[1]]
     return _without(data, spans) if spans else text
 
 
@@ -121,6 +123,8 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 def mask_named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is called a password, a token and so on, at any depth, and cut what is very long."""
+    if _is_plain(event) and not _name_a_secret(tuple(event)):  # as nearly all are
+        return event
     return {name: _masked(name, value) for name, value in event.items()}
 
 
@@ -155,6 +159,20 @@ def _redacted_inside(value: Any) -> Any:
         case _:
             masked = redact(text := str(value))
             return value if masked == text else masked
+
+
+def _is_plain(event: EventDict) -> bool:
+    """Tell whether nothing in it has to be looked into, or cut."""
+    for value in event.values():
+        is_short = isinstance(value, str) and len(value) <= LONGEST
+        if not (is_short or type(value) in _LEAVES):
+            return False
+    return True
+
+
+@lru_cache(1024)
+def _name_a_secret(names: tuple[str, ...]) -> bool:
+    return any(map(_is_called_a_secret, names))
 
 
 def _masked(name: object, value: Any) -> Any:

@@ -72,8 +72,11 @@ class Matcher:
 
     def _find(self, text: bytes) -> list[Span]:
         view, windows = memoryview(text), self._under.keys()
-        met = windows & view[: len(text) & ~3].cast("I")
-        met |= windows & view[2 : 2 + (max(len(text) - 2, 0) & ~3)].cast("I")
+        first = view[: len(text) & ~3].cast("I")
+        second = view[2 : 2 + (max(len(text) - 2, 0) & ~3)].cast("I")
+        met: set[int] = set()
+        if not (windows.isdisjoint(first) and windows.isdisjoint(second)):  # nearly all lines show nothing
+            met = (windows & first) | (windows & second)
         found = []
         for spelling in {spelling for window in met for spelling in self._under[window]}:
             start = text.find(spelling)

@@ -36,8 +36,8 @@ class LimitBody:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; pass on anything that is not HTTP."""
-        if scope["type"] != "http":
+        """Handle one request; pass on one without a body, and anything that is not HTTP."""
+        if scope["type"] != "http" or not _announces_body(scope):
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope["path"], scope.get("root_path", ""))
@@ -62,7 +62,7 @@ class _Body:
         announced = headers.get("content-length", "0")
         # as a float: to make an `int` of thousands of digits raises
         self.is_announced_too_large = announced.isdecimal() and float(announced) > limit
-        self._is_complete = announced == "0" and "transfer-encoding" not in headers
+        self._is_complete = False
         self._is_asked_for = "expect" in headers  # by reading
         self._has_begun = False  # to answer
         self._arrived = 0
@@ -126,6 +126,14 @@ class _Body:
             async with asyncio.timeout_at(min(self._deadline, asyncio.get_running_loop().time() + LINGER_SECONDS)):
                 while not self._is_complete:
                     await self._next()
+
+
+def _announces_body(scope: Scope) -> bool:
+    """Tell whether a body may come: most requests have none."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False
 
 
 def _too_large(limit: int) -> str:

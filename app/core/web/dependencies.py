@@ -16,6 +16,7 @@ from app.core.settings.app import AppSettings
 from app.core.store.refresh import Refresher
 from app.core.store.rotating import Rotating
 from app.core.store.secret_store import SecretStore, Snapshot
+from app.core.web.readiness_checks import ReadinessChecks
 from app.core.web.refusals import Credential
 
 
@@ -51,6 +52,12 @@ async def get_rotating(request: Request) -> dict[str, Rotating[Any]]:
     return rotating
 
 
+async def get_readiness_checks(request: Request) -> ReadinessChecks:
+    """Return what asks the things that the service leans on whether they answer."""
+    checks: ReadinessChecks = request.app.state.readiness_checks
+    return checks
+
+
 AllRotating = Annotated[dict[str, Rotating[Any]], Depends(get_rotating)]
 
 
@@ -69,6 +76,7 @@ TheRefusals = Annotated[Callable[[Credential], None], Depends(get_refusals)]
 CurrentSettings = Annotated[AppSettings, Depends(get_settings)]
 Secrets = Annotated[Snapshot, Depends(get_snapshot)]
 TheRefresher = Annotated[Refresher, Depends(get_refresher)]
+TheReadinessChecks = Annotated[ReadinessChecks, Depends(get_readiness_checks)]
 AdminKey = Annotated[str | None, Depends(get_admin_key)]
 ApiKey = Annotated[str | None, Depends(APIKeyHeader(name="X-API-Key", auto_error=False))]
 

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel, Field
 
 from app.core.store.refresh import LATE_AFTER
 from app.core.web.dependencies import TheRefresher, require_api_key_outside_development
 from app.core.web.problems import responses
+from app.core.web.quick_router import QuickRouter
 
-router = APIRouter(tags=["status"])
+router = QuickRouter(tags=["status"])
 
 
 class Refreshed(BaseModel):

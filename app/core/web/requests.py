@@ -1,13 +1,12 @@
 """Who asked for what, and how did it go? A request id on every line, one access event a request."""
 
 import re
+import secrets
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import BlueprintError
@@ -20,7 +19,7 @@ Observer = Callable[[str, str | None, int, float], None]  # method, template of 
 
 LONGEST_PATH = 2048  # characters
 LONGEST_METHOD = 32  # characters
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 log = get_logger(__name__)
 
@@ -40,6 +39,7 @@ class ObserveRequests:
         self._app = app
         self._observers = observers
         self._https_only = https_only
+        self._log = log.bind()  # once, not at each request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; pass on anything that is not HTTP."""
@@ -47,8 +47,7 @@ class ObserveRequests:
             await self._app(scope, receive, send)
             return
 
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        request_id = _request_id(scope)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -62,24 +61,34 @@ class ObserveRequests:
         # still percent-encoded: one line, always; a stranger may send a very long one
         path = cut(scope.get("raw_path", b"").decode("ascii", "replace"), LONGEST_PATH)
         start = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        before = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request_failed")
+            if not status:
+                await problem(500, "The server has a fault; its log says which.")(scope, receive, send_with_id)
+        finally:
             try:
-                await self._app(scope, receive, send_with_id)
-            except Exception:
-                log.exception("request_failed")
-                if not status:
-                    await problem(500, "The server has a fault; its log says which.")(scope, receive, send_with_id)
+                self._finished(scope, path, status, time.perf_counter() - start)
             finally:
-                seconds = time.perf_counter() - start
-                for observe in self._observers:
-                    observe(scope["method"], getattr(scope.get("route"), "path", None), status, seconds)
-                log.info(
-                    "request_finished",
-                    method=cut(scope["method"], LONGEST_METHOD),
-                    path=path,
-                    status=status,
-                    duration_ms=round(seconds * 1000, 2),
-                )
+                structlog.contextvars.reset_contextvars(**before)
+
+    def _finished(self, scope: Scope, path: str, status: int, seconds: float) -> None:
+        for observe in self._observers:
+            observe(scope["method"], getattr(scope.get("route"), "path", None), status, seconds)
+        self._log.info(
+            "request_finished",
+            method=cut(scope["method"], LONGEST_METHOD),
+            path=path,
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return sent.decode() if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 class PlainStartFailure:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -16,12 +16,11 @@ from starlette.types import ASGIApp
 from app.core.errors import BadSettings
 from app.core.logs.logging_config import configure_logging
 from app.core.settings.app import AppSettings
-from app.core.store.overrides import local_overrides
 from app.core.store.provider import Providers
 from app.core.store.refresh import Refresher
-from app.core.store.secret_store import SecretStore
+from app.core.store.refreshers import refresher_of
+from app.core.store.rotating import Rotating
 from app.core.store.source import Secret, Source, read_source
-from app.core.store.source_refresher import refreshers_of
 from app.core.store.writes import after_writes
 from app.core.web import health, refresh
 from app.core.web.body_limit import LimitBody
@@ -29,6 +28,7 @@ from app.core.web.ending import Ending
 from app.core.web.foreign import RefuseForeign
 from app.core.web.loop_errors import bounded_loop_errors
 from app.core.web.problems import install_problems
+from app.core.web.readiness_checks import ReadinessChecks
 from app.core.web.refusals import Refusals
 from app.core.web.requests import ObserveRequests, PlainStartFailure
 
@@ -86,7 +86,8 @@ def build_service(
     """
     configure_logging(settings.log_level, settings.log_format)
     sources = providers.sources(settings)
-    store = SecretStore(declared, [source.name for source in sources], local_overrides(settings.secrets))
+    rotating: dict[str, Rotating[Any]] = {}
+    refresher = refresher_of(declared, sources, settings.secrets, load, rotating)
 
     about = settings.service
     app = FastAPI(
@@ -103,15 +104,11 @@ def build_service(
     app.state.settings = settings
     app.state.providers = providers
     app.state.sources = sources
-    app.state.vault_secrets = store
+    app.state.vault_secrets = refresher.store
     app.state.admin_key = admin_key
-    app.state.rotating = {}
-    app.state.refresher = Refresher(
-        store,
-        refreshers_of(sources, store, load),
-        app.state.rotating,
-        periodic={name: tick for source in sources for name, tick in source.periodic().items()},
-    )
+    app.state.rotating = rotating
+    app.state.readiness_checks = ReadinessChecks()  # of what else has to answer: databases, partners
+    app.state.refresher = refresher
     # what extras add: who is told of each request, who knows callers by their key, and what else runs meanwhile
     app.state.observers = []
     app.state.callers = []
