@@ -7,9 +7,6 @@
     ├── SecretsIncomplete            503   what was loaded lacks declared secrets, or they are malformed
     ├── RoundOverdue                 503   what a source holds should have been read long ago
     ├── NotStarted                   503   the lifespan of the application has not run, so nothing was read
-    ├── ApiKeyMissing                404   there is no issued key of this name
-    ├── ApiKeyExists                 409   there is one already
-    ├── IdempotencyKeyReused         422   the same `Idempotency-Key` came with another request
     └── BackendError                   503
         ├── VaultUnreachable               nobody answers in time
         │   └── VaultTLSFailed             somebody answers, but the TLS handshake fails
@@ -23,6 +20,7 @@
         │   └── WrappingTokenRefused       a wrapped secret id that was used, has expired or is not what it should be
         ├── PermissionDenied               the token is good, its policies do not allow this
         │   └── MountUnseen                the token may use nothing at this mount point, if there is one
+        ├── WouldIssue                     Vault would have to issue credentials, and nobody has asked for that
         ├── AccessRefused            403   VAULT_ACCESS_MODE does not allow it; nothing was sent
         ├── LostRace                 409   somebody else has written a newer version meanwhile
         │   └── PolicyConflict       503   Conjur is busy with other policy loads
@@ -34,9 +32,8 @@
         ├── WrongKVVersion                 the mount's KV version is not the configured one
         └── KeyMissing                     also a KeyError: the secret has no such key
 
-A `BackendError`, once called `VaultError`, is about what secrets come from. Every error names its subject (a path, a
-variable, an address), the cause and the remedy, never a value. `status` is the HTTP status that a handler's caller sees
-when the error is not caught.
+A `BackendError` is about what secrets come from. Every error names its subject (a path, a variable, an address), the
+cause and the remedy, never a value. `status` is the HTTP status for a handler's caller if it is not caught.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,34 +103,12 @@ class NotStarted(BlueprintError):
     status = 503
 
 
-class ApiKeyMissing(BlueprintError):
-    """There is no issued key of this name."""
-
-    status = 404
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, "there is no key of this name", "GET /api-keys lists those that there are.")
-
-
-class ApiKeyExists(BlueprintError):
-    """There is a key of this name already."""
-
-    status = 409
-
-
-class IdempotencyKeyReused(BlueprintError):
-    """The same `Idempotency-Key` came with another request before."""
-
-    status = 422
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, "the Idempotency-Key belongs to another request", "Send a new one with a new request.")
-
-
 class BackendError(BlueprintError):
     """Vault, or what else secrets come from, did not do what was asked."""
 
     status = 503
+    may_be_done = False  # a write of which nobody knows: it was sent, and the answer does not tell
+    usable: Sequence[object] = ()  # what was loaded all the same, and can be taken in
 
 
 VaultError = BackendError  # its former name
@@ -185,6 +160,10 @@ class PermissionDenied(BackendError):
 
 class MountUnseen(PermissionDenied):
     """The token may use nothing at this mount point, if anything is mounted there: Vault does not tell."""
+
+
+class WouldIssue(BackendError):
+    """Vault would have to issue credentials, unasked."""
 
 
 class AccessRefused(BackendError):

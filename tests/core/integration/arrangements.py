@@ -207,6 +207,7 @@ class Cluster:
 
     def __init__(self, namespace: str = "shop") -> None:
         self.good_token = ""
+        self.account = "app"  # whose token that is
         self.audiences: list[str] = []  # for which the last review asked
         self.fault: tuple[int, bytes] | None = None  # what it answers instead of a review
         cluster = self
@@ -216,7 +217,8 @@ class Cluster:
                 review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 good = review["spec"]["token"] == cluster.good_token
                 cluster.audiences = review["spec"].get("audiences", [])
-                user = {"username": f"system:serviceaccount:{namespace}:app", "uid": "uid-of-app", "groups": []}
+                name = f"system:serviceaccount:{namespace}:{cluster.account}"
+                user = {"username": name, "uid": f"uid-of-{cluster.account}", "groups": []}
                 status = {"authenticated": True, "user": user, "audiences": cluster.audiences}
                 review["status"] = status if good else {"authenticated": False}
                 code, body = cluster.fault or (201, json.dumps(review).encode())

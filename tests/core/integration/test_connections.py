@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,7 @@ from app.core.settings.vault import VaultSettings
 from app.core.transport.http import open_http
 from infrastructure.faulty_proxy import FaultyProxy
 from tests.pki import Authority
+from tests.support import in_thread
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -36,14 +36,8 @@ def tls_server(authority: Authority) -> Iterator[str]:
     context.load_cert_chain(*authority.issue("server"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with in_thread(server):
         yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_no_variable_switches_verification_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -111,7 +111,10 @@ def test_a_child_starts_tls_anew(tmp_path: Path, how: str) -> None:
         server.stop()
 
 
-def test_workers_forked_from_a_process_that_has_logged_in_read_their_own_values(vault: Vault, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preload", [True, False], ids=["--preload", "without"])
+def test_workers_forked_from_a_process_that_has_logged_in_read_their_own_values(
+    vault: Vault, tmp_path: Path, *, preload: bool
+) -> None:
     """As `gunicorn --preload` does; every worker logs in for itself, and every token is revoked at the end."""
     vault.write("preloaded", {"value": "of-the-master"})
     values = {unique("fork"): unique("value") for _ in range(8)}
@@ -121,7 +124,8 @@ def test_workers_forked_from_a_process_that_has_logged_in_read_their_own_values(
     vault.write(path, SECRETS)
     variables = environment(vault.app_role("*") | {"secret_path": path})
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "4", "--bind", address]
+    command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", address]
+    command += ["--preload"] if preload else []
     command += ["--worker-class", "uvicorn_worker.UvicornWorker", "--worker-tmp-dir", str(tmp_path)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VAULT_")}
     log = tmp_path / "gunicorn.log"
@@ -163,7 +167,7 @@ def test_workers_forked_from_a_process_that_has_logged_in_read_their_own_values(
             server.terminate()
             assert server.wait(DEADLINE) == 0, log.read_text()
     asked = Counter(path for _, path in calls)
-    assert asked["auth/approle/login"] == asked["auth/token/revoke-self"] == 1 + 4
+    assert asked["auth/approle/login"] == asked["auth/token/revoke-self"] == (1 if preload else 0) + 4
 
 
 @FORKS_BESIDE_THREADS

@@ -164,7 +164,7 @@ def test_many_requests_for_a_refresh_become_few_rounds(vault: Vault, path: str, 
     """One is under way, and one more is to come for all who asked meanwhile: Vault that hangs piles nothing up."""
     proxy = FaultyProxy(vault.url)
     with proxy.running() as url:
-        settings = {**vault.app_role(path), "url": url, "timeout": "1", "refresh_interval": "300"}
+        settings = {**vault.app_role(path), "url": url, "timeout": "1"}
         with Service(tmp_path, environment(settings)) as service:
             proxy.fault = lambda *_: Fault(hang=True)
             start = time.monotonic()
@@ -176,7 +176,7 @@ def test_many_requests_for_a_refresh_become_few_rounds(vault: Vault, path: str, 
 
 def test_a_refresh_can_be_asked_for(vault: Vault, path: str, tmp_path: Path) -> None:
     """It says what changed and what went wrong; outside development it wants the API key."""
-    settings = environment({**vault.app_role(path), "refresh_interval": "300"})
+    settings = environment(vault.app_role(path))
     with Service(tmp_path, settings) as service:
         first = service.post("/status/refresh").json()
         assert (first["changed"], first["faults"]) == ([], {})

@@ -1,7 +1,6 @@
 """`python -m app serve` and `python -m app exec`, as processes, with a real Vault."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from infrastructure.processes import surroundings
 from tests.support import DEADLINE, ROOT, SECRETS, Vault, environment, free_port, unique, until
 
 SHOW = "import json, os; print(json.dumps({name: os.environ.get(name) for name in ('DATABASE_URL', 'API_KEY')}))"
@@ -32,12 +32,6 @@ def run(
         timeout=DEADLINE,
         check=False,
     )
-
-
-def surroundings(variables: dict[str, str], root: Path = ROOT) -> dict[str, str]:
-    """Return the environment of a command: nothing of the shell's that would steer it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "SECRET_"))}
-    return {**kept, "PYTHONPATH": str(root), **variables}
 
 
 def test_a_command_gets_the_declared_secrets_and_no_token(vault: Vault, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A Vault of its own full of canaries, and the variables of a service that uses all of them."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from tests.core.integration.canaries.search import ODD, Canaries
 from tests.extras.conjur.standin import StandIn  # extra: conjur
 from tests.extras.conjur.support import Conjur  # extra: conjur
 from tests.pki import private_pem_of, public_pem_of
+from tests.support import in_thread
 
 POLICY = """
 path "secret/data/*" { capabilities = ["create", "read", "update", "patch", "delete"] }
@@ -190,14 +190,8 @@ class _Echo(BaseHTTPRequestHandler):
 @contextmanager
 def _partner() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with in_thread(server):
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
