@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from app.core.web.dependencies import CurrentSettings
+from app.core.web.quick_router import QuickRouter
 
 PACKAGE = Path(str(files("fastapi_offline"))) / "static"
 
@@ -41,7 +41,7 @@ POLICY = (
 )
 KEPT = {"Cache-Control": "max-age=3600"}  # seconds; they change with the package only
 
-router = APIRouter(prefix="/docs", include_in_schema=False)
+router = QuickRouter(prefix="/docs", include_in_schema=False)
 
 
 @router.head("")

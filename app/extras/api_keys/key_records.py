@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from app.core.errors import ApiKeyExists
 from app.core.logs.logging_config import get_logger
 from app.core.logs.redaction import KEY_PREFIX
+from app.extras.api_keys.errors import ApiKeyExists
 
 PREFIX = KEY_PREFIX  # so that secret scanners, people, and this service know one of its keys when they see it
 

@@ -1,7 +1,10 @@
 """Where are issued API keys stored, and how often is their index read?"""
 
+from dataclasses import replace
+
 from app.core.settings.app import AppSettings
 from app.core.store.provider import Providers, adapter
+from app.core.store.source import Connection
 from app.core.store.source_refresher import SPREAD, SourceRefresher
 from app.core.vault.kv_writer import VaultKVWriter
 from app.core.vault.sessions import get_session
@@ -37,6 +40,12 @@ def index_refreshers(settings: AppSettings, providers: Providers, api_keys: ApiK
         return []
     interval, longest = settings.vault.refresh_interval / SPREAD[1], settings.vault.max_staleness
     provider, name = providers.primary(settings)
+    source = provider.source(settings, name)
+
+    def connection() -> Connection:
+        """Return how they are reached; what that source has issued is none of their business."""
+        return replace(source.connection(), leases={})
+
     return [
         SourceRefresher(
             "api-keys",
@@ -44,6 +53,6 @@ def index_refreshers(settings: AppSettings, providers: Providers, api_keys: ApiK
             api_keys.index,
             interval=interval,
             max_staleness=longest,
-            connection=provider.source(settings, name).connection,
+            connection=connection,
         )
     ]

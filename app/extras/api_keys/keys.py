@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.core import forks
-from app.core.errors import ApiKeyExists, BackendError, IdempotencyKeyReused, LostRace, SecretUnavailable
+from app.core.errors import BackendError, LostRace, SecretUnavailable
 from app.core.logs.logging_config import get_logger
+from app.extras.api_keys.errors import ApiKeyExists, IdempotencyKeyReused
 from app.extras.api_keys.key_index import REQUEST, KeyIndex, end_of
 from app.extras.api_keys.key_records import PREFIX, ApiKeyStore, KeyRecord, digest_of
 

@@ -4,17 +4,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import Depends, Header, Path, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.core.store.rounds import in_own_thread
 from app.core.web.dependencies import require_api_key
 from app.core.web.key_first import KeyFirst
 from app.core.web.problems import responses
+from app.core.web.quick_router import QuickRouter
 from app.extras.api_keys.dependencies import IssuedKeys
 from app.extras.api_keys.key_records import KeyRecord
 
-router = APIRouter(prefix="/api-keys", tags=["api keys"], dependencies=[Depends(require_api_key)], route_class=KeyFirst)
+router = QuickRouter(
+    prefix="/api-keys", tags=["api keys"], dependencies=[Depends(require_api_key)], route_class=KeyFirst
+)
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
 TEN_YEARS = 10 * 366 * 86400  # seconds

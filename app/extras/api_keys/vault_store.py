@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from app.core.errors import ApiKeyExists, ApiKeyMissing, BackendError, LostRace, PathMissing, PermissionDenied
+from app.core.errors import BackendError, LostRace, PathMissing, PermissionDenied
 from app.core.logs.logging_config import get_logger
 from app.core.vault.kv_writer import VaultKVWriter
+from app.extras.api_keys.errors import ApiKeyExists, ApiKeyMissing
 from app.extras.api_keys.key_records import (
     KeyRecord,
     digest_of,

@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.core.errors import WouldIssue
 from app.core.logs.logging_config import configure_logging
 from app.core.settings.app import AppSettings
-from app.core.settings.references import OPENING, is_reference, parse_reference, references_in
+from app.core.settings.references import DYNAMIC, OPENING, is_reference, parse_reference, references_in
 from app.core.store.provider import Blueprint, Provider
 from app.core.store.source import Folders
 from app.core.vault.versions import state_of
@@ -57,16 +58,25 @@ def get(
     ref: Ref,
     version: Annotated[int | None, typer.Option(min=1, help="Instead of the latest one.")] = None,
     *,
+    issue: Annotated[
+        bool, typer.Option("--issue", help="Have a dynamic secret issued; it ends with the command.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the value that a reference stands for; one that is missing is an error, also with `optional=true`."""
-    text = f"{{{ref}}}" if ref.startswith(OPENING[1:]) else ref  # a shell eats braces only too easily
+    text = f"{{{ref}}}" if ref.startswith((OPENING[1:], DYNAMIC[1:])) else ref  # a shell eats braces only too easily
     reference = references_in(text)[0] if is_reference(text) else parse_reference(text)
     options = {name: option for name, option in reference.options.items() if name != "optional"}
     wanted = replace(reference, options=options, version=reference.version if version is None else version)
     blueprint = _blueprint(context)
     settings = blueprint.settings.of_environment()
-    value, found = blueprint.providers.source(settings, wanted.name).resolve(wanted)
+    source = blueprint.providers.source(settings, settings.source_of(wanted))
+    try:
+        value, found = source.resolve(wanted, may_issue=issue)
+    except WouldIssue as error:
+        raise WouldIssue(
+            error.subject, error.cause, "With --issue it does; that is revoked when the command ends."
+        ) from None
     if as_json:
         _print_json({"reference": reference.text, "version": found, "value": value})
     else:

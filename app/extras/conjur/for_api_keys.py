@@ -23,16 +23,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from app.core.errors import (
-    ApiKeyExists,
-    ApiKeyMissing,
-    BackendError,
-    LostRace,
-    PathMissing,
-    UnexpectedAnswer,
-)
+from app.core.errors import BackendError, LostRace, PathMissing, UnexpectedAnswer
 from app.core.logs.logging_config import get_logger
 from app.core.settings.app import AppSettings
+from app.extras.api_keys.errors import ApiKeyExists, ApiKeyMissing
 from app.extras.api_keys.key_records import (
     KeyRecord,
     digest_of,

@@ -37,9 +37,11 @@ class ConjurChain:
         *,
         login: bool | None = None,
         production: bool = False,
+        issue: bool = False,  # noqa: ARG002 - Conjur issues nothing
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.secrets: list[Secret] = []  # what the service would load
+        self.promised: list[str] = []  # Conjur issues nothing
         self.complete = False  # or a secret that is missing may be one that could not be read
         self.name = name
         self._all = settings

@@ -36,6 +36,7 @@ class ConjurSource:
     """Conjur, of which `CONJUR_VARIABLES` and every `SECRET_<NAME>` that refers to it are wanted."""
 
     name = CONJUR
+    answers_to = frozenset({CONJUR})
 
     def __init__(
         self, settings: ConjurSettings, shared: VaultSettings, texts: Texts, session: ConjurSession | None = None
@@ -61,7 +62,7 @@ class ConjurSource:
         """Read all that is wanted, in one request if Conjur lets us; raise together what cannot be read."""
         return load(self, self._texts)
 
-    def resolve(self, reference: Reference) -> tuple[Any, int | None]:
+    def resolve(self, reference: Reference, *, may_issue: bool = True) -> tuple[Any, int | None]:  # noqa: ARG002
         """Read what one reference stands for; return the value and its version, if the reference asks for one."""
         return resolve(self, reference)
 
@@ -84,6 +85,15 @@ class ConjurSource:
     def periodic(self) -> Mapping[str, Callable[[], float]]:
         """Return nothing: the token is replaced when it is needed."""
         return {}
+
+    def call_when_due(self, wake: Callable[[], None]) -> None:
+        """Do nothing: what is read there has no end."""
+
+    def swapped(self, is_drained: Callable[[], bool]) -> None:
+        """Do nothing, for the same reason."""
+
+    def refused(self, entries: Mapping[str, str]) -> None:
+        """Do nothing: a round reads all of them anyway."""
 
     def named(self) -> Mapping[str, SecretRef]:
         """Return the variables in `CONJUR_VARIABLES`."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from app.core.errors import ApiKeyMissing, BadSettings, LostRace, PathMissing
+from app.core.errors import BadSettings, LostRace, PathMissing
 from app.core.settings.app import AppSettings
+from app.extras.api_keys.errors import ApiKeyMissing
 from app.extras.conjur.policy import policy_branch
 from app.extras.conjur.writer import ConjurWriter
 

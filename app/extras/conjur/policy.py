@@ -90,5 +90,5 @@ def _who(own: ConjurSettings, kind: str, role: str) -> str:
 def _variables_to_read(settings: AppSettings) -> list[str]:
     """Return the ids in `CONJUR_VARIABLES` and in every `SECRET_<NAME>` that refers to Conjur."""
     texts: Iterable[str] = (value.get_secret_value() for value in settings.secrets.values())
-    found = [variable_of(each) for text in texts for each in references_in(text) if each.name == CONJUR]
+    found = [variable_of(each) for text in texts for each in references_in(text) if each.addressee == CONJUR]
     return list(dict.fromkeys([*(variable for _, variable in ConjurSettings.within(settings).variables), *found]))

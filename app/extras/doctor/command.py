@@ -15,5 +15,6 @@ def main(blueprint: Blueprint, arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--login", action=argparse.BooleanOptionalAction, help="even where that uses something up")
     parser.add_argument("--production", action="store_true", help="ask also for what must hold before production")
+    parser.add_argument("--issue", action="store_true", help="have dynamic secrets issued, and give them back")
     given = parser.parse_args(arguments)
-    sys.exit(doctor(blueprint, as_json=given.json, login=given.login, production=given.production))
+    sys.exit(doctor(blueprint, as_json=given.json, login=given.login, production=given.production, issue=given.issue))

@@ -17,10 +17,13 @@ from rich.text import Text
 from app.core.errors import BadSettings
 from app.core.settings.app import AppSettings
 from app.core.settings.vault import MAIN_VAULT
+from app.core.store.overrides import local_overrides
 from app.core.store.provider import Blueprint, adapter
+from app.core.store.secret_store import merge
 from app.core.store.source import Secret
 from app.extras.doctor.declared import examine_declared
 from app.extras.doctor.findings import WELL, Finding, walk
+from app.extras.doctor.local_servers import examine_local_servers
 from app.extras.doctor.production import what_settings_tell
 from app.extras.doctor.settings import good_settings, refused_settings
 from app.extras.doctor.vault_chain import VaultChain
@@ -33,6 +36,7 @@ class Chain(Protocol):
 
     name: str
     secrets: list[Secret]  # what it brings
+    promised: list[str]  # entries that it would issue, or the beginning of their names
     complete: bool  # whether that is all that is wanted of it
 
     def findings(self) -> Iterator[Finding]:
@@ -40,17 +44,24 @@ class Chain(Protocol):
         ...
 
 
-def doctor(blueprint: Blueprint, *, as_json: bool = False, login: bool | None = None, production: bool = False) -> int:
+def doctor(
+    blueprint: Blueprint,
+    *,
+    as_json: bool = False,
+    login: bool | None = None,
+    production: bool = False,
+    issue: bool = False,
+) -> int:
     """Examine the settings, Vaults and secrets of a service and print what was found; return 0 if all is well, else 1.
 
     `login` forces or forbids a login; by default there is one unless it would use up a wrapped secret id.
-    `production` also asks for what must hold before the service goes there.
+    `production` also asks for what must hold before the service goes there; `issue` has credentials issued.
     """
     console = Console(highlight=False, soft_wrap=True)
     found: list[Finding] = []
     logging.disable()  # what the log would say, the findings say better
     try:
-        for finding in examine(blueprint, login=login, production=production):
+        for finding in examine(blueprint, login=login, production=production, issue=issue):
             if not as_json:
                 _show(console, finding, is_first=not found or found[-1].source != finding.source)
             found.append(finding)
@@ -69,6 +80,7 @@ def examine(
     *,
     login: bool | None = None,
     production: bool = False,
+    issue: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Finding]:
     """Walk every chain; without `settings` they come from the environment, and are what is examined first.
@@ -84,12 +96,20 @@ def examine(
     yield from walk("settings", {"settings": lambda: good_settings(settings)})
     if production:
         yield from walk("before production", what_settings_tell(settings, blueprint.declared.model_fields))
-    chains = _chains(blueprint, settings, clock, login=login, production=production)
+    chains = _chains(blueprint, settings, clock, login=login, production=production, issue=issue)
     for chain in chains:
         yield from chain.findings()
     unread = [chain.name for chain in chains if not chain.complete]
     found = {chain.name: chain.secrets for chain in chains}
-    yield from walk("declared secrets", {"form": lambda: examine_declared(blueprint, settings, found, unread)})
+    held = merge({**found, "environment": local_overrides(settings.secrets)})  # in the order in which they count
+    promised = [name for chain in chains for name in chain.promised]
+    yield from walk(
+        "declared secrets",
+        {
+            "form": lambda: examine_declared(blueprint, settings, held, unread, promised),
+            "local server": lambda: examine_local_servers(settings, [*blueprint.declared.model_fields], held),
+        },
+    )
 
 
 def is_well(found: Sequence[Finding]) -> bool:
@@ -104,12 +124,13 @@ def _chains(
     *,
     login: bool | None,
     production: bool,
+    issue: bool,
 ) -> list[Chain]:
     chains: list[Chain] = []
     for provider, name in blueprint.providers.enabled(settings):
         own = adapter(provider, "doctor")
         chain = own.chain if own else VaultChain
-        chains.append(chain(settings, name, login=login, production=production, clock=clock))
+        chains.append(chain(settings, name, login=login, production=production, issue=issue, clock=clock))
     return chains
 
 

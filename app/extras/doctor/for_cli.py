@@ -20,6 +20,7 @@ def diagnose(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     production: Annotated[bool, typer.Option("--production", help="Also what must hold before production.")] = False,
+    issue: Annotated[bool, typer.Option("--issue", help="Have dynamic secrets issued, and give them back.")] = False,
 ) -> None:
     """Say what is wrong between the settings and the secrets, and what fixes it; 0 only if all is well."""
-    raise typer.Exit(doctor(context.obj, as_json=as_json, login=login, production=production))
+    raise typer.Exit(doctor(context.obj, as_json=as_json, login=login, production=production, issue=issue))

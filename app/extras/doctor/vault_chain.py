@@ -10,8 +10,9 @@ from pathlib import Path
 
 import requests
 
-from app.core.errors import BlueprintError, PermissionDenied
+from app.core.errors import BlueprintError, PermissionDenied, WouldIssue
 from app.core.settings.app import AppSettings
+from app.core.settings.dynamic import SCHEME
 from app.core.settings.tool_names import as_given
 from app.core.settings.vault import MAIN_VAULT
 from app.core.store.overrides import Entry, read_entries, references_to
@@ -25,6 +26,7 @@ from app.core.vault.kv import VaultKV
 from app.core.vault.policy import writing_grants
 from app.core.vault.source import VaultSource
 from app.extras.doctor.certificates import day
+from app.extras.doctor.dynamic import NOT_DONE, examine_dynamic
 from app.extras.doctor.findings import Check, Finding, of_entry, ok, renamed, walk, warning
 from app.extras.doctor.login import OneLogin, log_in
 from app.extras.doctor.network import Server, connect, resolve, shake_hands
@@ -47,15 +49,18 @@ class VaultChain:
         *,
         login: bool | None = None,
         production: bool = False,
+        issue: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
+        self.promised: list[str] = []  # entries that Vault would issue, or the beginning of their names
         self.secrets: list[Secret] = []  # what the service would load
         self.complete = False  # or a secret that is missing may be one that could not be read
         self._all = settings
         self._own = own = settings.vault_settings(name)
         self._login_wanted = login
         self._for_production = production
+        self._may_issue = issue
         self._clock = clock
         self._server = Server("Vault", own.url, own.timeout, vault_files(own), "VAULT_URL")
         self._session = OneLogin(own, name=name)
@@ -75,6 +80,8 @@ class VaultChain:
             "mount point": self._mount_point,
             "secrets": self._secrets,
         }
+        if self._own.dynamic:
+            steps["dynamic"] = lambda: examine_dynamic(self._session, self._own, may_issue=self._may_issue)
         if self._for_production:
             steps |= what_vault_tells(self._session, self._all, self.name)
         if self._own.access_mode != "read_only":
@@ -114,7 +121,11 @@ class VaultChain:
 
     def _mount_point(self) -> Iterator[Finding]:
         own = self._own
-        if own.secret_path or references_to(self._all.secrets, self.name) or own.access_mode != "read_only":
+        if (
+            own.secret_path
+            or references_to(self._all.secrets, own.answers_to(self.name))
+            or own.access_mode != "read_only"
+        ):
             yield ok(f"KV version {VaultKV(self._session).check_mount()}", own.mount_point)
         else:
             yield ok("not needed: no SECRET_<NAME> refers to this Vault", own.mount_point)
@@ -122,13 +133,21 @@ class VaultChain:
     def _secrets(self) -> Iterator[Finding]:
         """Read what the service would read. A secret that fails does not keep the next one from being looked at."""
         kv, own = VaultKV(self._session), self._own
-        source = VaultSource(own, self.name, session=self._session)
+        source = VaultSource(own, self.name, self._all.secrets, self._session, may_issue=self._may_issue)
         entries = list(read_entries(source, self._all.secrets))
         self.secrets = [entry.found for entry in entries if isinstance(entry.found, Secret)]
-        self.complete = not any(isinstance(entry.found, BlueprintError) for entry in entries)
+        unissued = [entry for entry in entries if isinstance(entry.found, WouldIssue)]
+        self.promised = [
+            entry.label.removeprefix("SECRET_").lower() if entry.refers else f"{entry.label.removeprefix(SCHEME)}_"
+            for entry in unissued
+        ]
+        self.complete = not any(isinstance(entry.found, BlueprintError) for entry in entries if entry not in unissued)
         places = [place for entry in entries if isinstance(entry.found, Secret) for place in entry.places]
-        held = self._held(kv, {place: kv.api_path(place[0]) for place in places})
+        held = self._held(kv, {place: kv.api_path(place[0]) for place in places if not place[0].startswith(SCHEME)})
+        yield from (ok(NOT_DONE, label) for label in dict.fromkeys(entry.label for entry in unissued))
         for entry in entries:
+            if entry in unissued:
+                continue
             may = sorted({what for place in entry.places for what in held.get(place, ())})
             text = _described(entry, own.mount_point) + (f"; the token may {', '.join(may)}" if may else "")
             yield of_entry(entry, text)

@@ -82,6 +82,7 @@ class Metrics:
         )
         self._logins = counter("logins", "Logins to a Vault.", "source", "outcome")
         self._renewals = counter("token_renewals", "Renewals of a Vault's token.", "source", "outcome")
+        self._leases = counter("leases", "Credentials that Vault issued, renewed or took back.", "source", "outcome")
         self._rotations = counter("rotations", "Changed secrets that were taken in.", "source")
         self._refused = counter("refused_snapshots", "SharedRuns whose secrets broke the declaration.", "source")
         self._failures = counter("refresh_failures", "SharedRuns that could not read the secrets.", "source")
@@ -126,9 +127,11 @@ class Metrics:
             self._refusals.labels(kind)
         for task in self._refresher.background_tasks:
             self._background.labels(task)
+        tended = [source.name for source in self._sources if source.periodic()]
         with_outcome = (
             (self._logins, [source.name for source in self._sources]),
-            (self._renewals, [source.name for source in self._sources if source.periodic()]),
+            (self._renewals, tended),
+            (self._leases, tended),
             (self._rebuilds, self._refresher.rotating),
         )
         for counter, names in with_outcome:
@@ -144,6 +147,8 @@ class Metrics:
                 self._logins.labels(event.source, event.outcome).inc()
             case "renewal":
                 self._renewals.labels(event.source, event.outcome).inc()
+            case "lease":
+                self._leases.labels(event.source, event.outcome).inc()
             case "rotation":
                 self._rotations.labels(event.source).inc()
             case "refused":
@@ -200,6 +205,13 @@ class Memory(Collector):
         ttls = [(name, life.ttl or None) for name, life in lives]
         yield _gauge("vault_token_left_seconds", "Time until the token expires; +Inf: never.", "source", left)
         yield _gauge("vault_token_ttl_seconds", "How long it lived when it was last renewed.", "source", ttls)
+        leases = [(name, life) for source in self._from for name, life in source.connection().leases.items()]
+        ends = [(name, life.left) for name, life in leases]
+        spans = [(name, life.ttl) for name, life in leases]
+        yield _gauge("dynamic_secret_left_seconds", "Time until the issued credentials end.", "secret", ends)
+        yield _gauge(
+            "dynamic_secret_ttl_seconds", "How long they were good when last issued or renewed.", "secret", spans
+        )
 
 
 def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float | None]]) -> Metric:

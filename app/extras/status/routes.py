@@ -3,7 +3,7 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import Depends, HTTPException, Response
 from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
@@ -20,9 +20,10 @@ from app.core.web.dependencies import (
     is_admin_key,
 )
 from app.core.web.problems import responses
+from app.core.web.quick_router import QuickRouter
 from app.extras.status.report import Status, collect
 
-router = APIRouter(tags=["status"])
+router = QuickRouter(tags=["status"])
 Password = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=False))]
 
 

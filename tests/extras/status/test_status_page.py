@@ -257,6 +257,21 @@ def test_the_life_of_the_token_is_put_into_words(token: TokenLife | None, words:
         assert not bars
 
 
+def test_what_vault_has_issued_has_a_bar_for_the_time_left() -> None:
+    """Under its name, below the token's; what has ended has none."""
+    store = SecretStore(DeclaredForTests, ["vault"])
+    leases = {"database": TokenLife(3600.0, 540.0, renewable=True), "queue": TokenLife(3600.0, 0.0)}
+    way = Connection("http://vault", "approle", TokenLife(1200.0, 900.0, renewable=True), leases)
+    keeper = SourceRefresher("vault", tuple, store, interval=300, connection=lambda: way)
+    found = Elements(render(collect(Refresher(store, [keeper]), (), "development", 0.0), Settings.service))
+    bars = [attributes for tag, attributes in found.found if tag == "svg" and attributes.get("role") == "meter"]
+    assert [(bar["aria-label"], bar["aria-valuenow"], bar["class"]) for bar in bars] == [
+        ("Token time left", "75", "bar good"),
+        ("database time left", "15", "bar warn"),
+    ]
+    assert re.search(r"Issued: queue\s*expired or rejected", found.text)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

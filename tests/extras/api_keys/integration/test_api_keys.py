@@ -11,9 +11,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.config import Settings
-from app.core.errors import ApiKeyExists, ApiKeyMissing, BackendError, LostRace, PermissionDenied
+from app.core.errors import BackendError, LostRace, PermissionDenied
 from app.core.settings.vault import VaultSettings
 from app.core.vault.kv_writer import VaultKVWriter
+from app.extras.api_keys.errors import ApiKeyExists, ApiKeyMissing
 from app.extras.api_keys.key_records import PREFIX, KeyRecord, digest_of, marker_of
 from app.extras.api_keys.keys import ApiKeys
 from app.extras.api_keys.vault_store import INDEX, VaultApiKeyStore
@@ -255,7 +256,7 @@ def behind(vault: Vault, path: str, fault: Callable[[str, str], Fault | None]) -
     """Yield keys that reach Vault through a proxy with a fault."""
     proxy = FaultyProxy(vault.url, fault)
     with proxy.running() as url:
-        yield api_keys({**settings_for(vault, path), "url": url, "timeout": 1})
+        yield api_keys({**settings_for(vault, path), "url": url, "timeout": 3})
         close_sessions()
 
 
@@ -607,7 +608,7 @@ def test_without_vault_keys_cannot_be_issued_but_count(vault: Vault, path: str) 
     down: list[bool] = []
     proxy = FaultyProxy(vault.url, lambda _method, _path: Fault(reset=True) if down else None)
     with proxy.running() as url:
-        settings = {**settings_for(vault, path), "url": url, "timeout": 1}
+        settings = {**settings_for(vault, path), "url": url}
         with TestClient(service(settings), headers=ADMIN) as client:
             key = issue(client, "alice")
             down.append(True)

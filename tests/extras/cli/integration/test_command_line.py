@@ -13,9 +13,10 @@ import hvac.exceptions
 import pytest
 
 from app.config import Settings
+from infrastructure.processes import surroundings
 from infrastructure.seed import SECRET_PATH
 from tests.command_line import main
-from tests.support import ROOT, Vault, enable_kv, environment, unique, until
+from tests.support import Vault, enable_kv, environment, unique, until
 
 
 class Outcome(NamedTuple):
@@ -344,9 +345,7 @@ def process(vault: Vault, directory: Path, command: str) -> subprocess.Completed
         env={
             "APP": f"{sys.executable} -m app",
             "PYTHON": sys.executable,
-            "PYTHONPATH": str(ROOT),
-            "PATH": "/usr/bin:/bin",
-            **environment(variables),
+            **surroundings(environment(variables)),
         },
         cwd=directory,
         capture_output=True,
@@ -397,7 +396,7 @@ def test_it_runs_as_a_process(vault: Vault, tmp_path: Path) -> None:
     with vault.audited() as calls:
         done = subprocess.run(
             [sys.executable, "-m", "app", "get", f"{{vault://vault/{raw['secret_path']}/a?default=x}}"],
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **environment(raw)},
+            env=surroundings(environment(raw)),
             cwd=tmp_path,
             capture_output=True,
             text=True,

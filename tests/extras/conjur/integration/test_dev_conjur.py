@@ -14,7 +14,7 @@ import yaml
 
 from infrastructure import dev_conjur
 from infrastructure.compose import ComposeError
-from infrastructure.dev_vault import STATE
+from infrastructure.dev_state import STATE
 from tests.extras.conjur.standin import StandIn
 
 

@@ -13,7 +13,8 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from app.config import Settings
-from app.core.errors import ApiKeyExists, ApiKeyMissing, BackendError, BadRequest, BlueprintError, LostRace
+from app.core.errors import BackendError, BadRequest, BlueprintError, LostRace
+from app.extras.api_keys.errors import ApiKeyExists, ApiKeyMissing
 from app.extras.api_keys.key_records import PREFIX, KeyRecord, digest_of, for_people, marker_of
 from app.extras.api_keys.keys import ApiKeys
 from app.extras.conjur import for_api_keys as conjur_key_shelf

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from infrastructure.faulty_proxy import Fault, FaultyProxy
-from infrastructure.processes import LIMITS
+from infrastructure.processes import LIMITS, surroundings
 from tests.extras.conjur.support import Conjur
-from tests.support import DEADLINE, ROOT, SECRETS, Service, Vault, environment, unique, until
+from tests.support import DEADLINE, SECRETS, Service, Vault, environment, unique, until
 
 FAST = {"VAULT_REFRESH_INTERVAL": "0.4", "VAULT_TIMEOUT": "0.5", "LOG_LEVEL": "DEBUG"}
 
@@ -177,7 +177,7 @@ def test_fail_fast_counts_for_conjur_too(conjur: Conjur, tmp_path: Path) -> None
     ended = subprocess.run(
         command,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), **variables},
+        env=surroundings(variables),
         capture_output=True,
         text=True,
         timeout=DEADLINE,

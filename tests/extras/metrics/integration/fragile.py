@@ -12,11 +12,11 @@ NO_GOOD, BUG = "no-good-", "brings-out-the-bug-"  # how the API key begins then;
 class WithABug(Rotating[str]):
     """Somebody's own kind of object."""
 
-    async def follow(self, secrets: Mapping[str, Any]) -> None:
+    async def follow(self, secrets: Mapping[str, Any], generation: int = 0) -> None:
         """Fail where no failure is expected."""
         if secrets.get("api_key", "").startswith(BUG):
             raise ZeroDivisionError
-        await super().follow(secrets)
+        await super().follow(secrets, generation)
 
 
 async def build(secrets: Mapping[str, Any], _old: object) -> str:

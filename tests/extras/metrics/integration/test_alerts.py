@@ -84,6 +84,18 @@ def short_token(world: World) -> None:
     world.variables["VAULT_TOKEN"] = token["auth"]["client_token"]
 
 
+def short_certificate(world: World) -> None:
+    """Have something issued that is good for a while."""
+    client, mount = world.vault.client, unique("pki")
+    client.sys.enable_secrets_engine("pki", path=mount)
+    client.write_data(f"{mount}/root/generate/internal", data={"common_name": "CA", "ttl": "1h", "key_type": "ec"})
+    client.write_data(f"{mount}/roles/shop", data={"allow_any_name": True, "key_type": "ec"})
+    token = client.auth.token.create(policies=["root"], ttl="1h")
+    world.variables["VAULT_AUTH_METHOD"] = "token"
+    world.variables["VAULT_TOKEN"] = token["auth"]["client_token"]
+    world.variables["VAULT_DYNAMIC__TLS"] = f"{mount}/issue/shop?common_name=shop.internal&ttl=20s"
+
+
 def short_bound(world: World) -> None:
     """Let secrets grow stale soon."""
     world.variables["VAULT_MAX_STALENESS"] = "2"
@@ -125,6 +137,7 @@ FAULTS: dict[str, tuple[Step, Step]] = {
     "RebuildFailing": (nothing, lambda world: world.writes(api_key=f"{NO_GOOD}{SECRETS['api_key']}")),
     "LoginFailing": (nothing, login_lost),
     "TokenDying": (short_token, nothing),
+    "CredentialsDying": (short_certificate, World.loses_vault),
     "BackgroundFailing": (nothing, lambda world: world.writes(api_key=f"{BUG}{SECRETS['api_key']}")),
     "RoundOverdue": (patient, hanging),
     "CredentialsGuessed": (nothing, guessing),

@@ -50,7 +50,7 @@ def number(service: Service, name: str, **labels: str) -> float:
 
 def test_a_start_is_told_in_numbers(vault: Vault, path: str, tmp_path: Path) -> None:
     """One login, one read, how old each secret is, and how long the token will live."""
-    variables = environment({**vault.app_role(path), "refresh_interval": "300"})
+    variables = environment(vault.app_role(path))
     variables["SECRET_EXTRA"] = f"{{vault://vault/{path}/api_key}}"
     with Service(tmp_path, variables) as service:
         assert value(service, "logins_total", source="vault", outcome="ok") == 1

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.core.logs.event_log import Kind, Outcome, journal
 from app.extras.metrics.metrics import PREFIX
 from tests.declared import create_app
-from tests.support import ROOT, SECRETS, Service, Vault, environment, unique
+from tests.support import READ_POLICY, ROOT, SECRETS, Service, Vault, environment, unique
 
 ALERTS = ROOT / "infrastructure/prometheus/alerts.yml"
 DASHBOARD = ROOT / "infrastructure/grafana/dashboard.json"
@@ -71,7 +71,16 @@ def problems(expression: str, exported: Exported) -> list[str]:
 def exported(vault: Vault) -> Exported:
     """Return all that a service tells which reads from a real Vault and has noted each kind of event."""
     vault.write(path := unique("monitored"), SECRETS)
-    settings = Settings.model_validate({"vault": vault.app_role(path), "log_level": "CRITICAL"})
+    mount = unique("pki")  # of which something is issued
+    vault.client.sys.enable_secrets_engine("pki", path=mount)
+    vault.client.write_data(
+        f"{mount}/root/generate/internal", data={"common_name": "CA", "ttl": "1h", "key_type": "ec"}
+    )
+    vault.client.write_data(f"{mount}/roles/shop", data={"allow_any_name": True, "key_type": "ec"})
+    grant = f'path "{mount}/issue/shop" {{{{ capabilities = ["update"] }}}}'
+    role = vault.app_role(path, policy=READ_POLICY + grant)
+    role["dynamic"] = {"tls": f"{mount}/issue/shop?common_name=shop.internal&ttl=30m"}
+    settings = Settings.model_validate({"vault": role, "log_level": "CRITICAL"})
     names: Exported = {}
     with TestClient(create_app(settings)) as client:
         for kind, outcome in product(get_args(Kind), get_args(Outcome)):
