@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.app_secrets import AppSecrets
 from app.config import PROVIDERS, Settings, get_settings
 from app.core.store.rotating import Rotating
-from app.core.vault.source import recent_values
+from app.core.vault.former_values import recent_values
 from app.core.web.service import build_service, running, settings_of_environment
 from app.extras import (
     api_docs,  # extra: api_docs
@@ -18,7 +18,7 @@ from app.extras import (
     metrics,  # extra: metrics
     status,  # extra: status
 )
-from app.routes import home, tokens
+from app.routes import database, home, tokens
 from app.routes.signing_keys import signing_keys_builder
 from app.vault import load_vault_secrets
 
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None, *, declared: type[BaseModel] = 
     build_keys = signing_keys_builder("jwt_secret", history, settings.vault.refresh_interval)
     app.state.rotating["signing keys"] = Rotating("signing keys", ("jwt_secret",), build_keys)
 
+    database.install(app)
     app.state.tags["tokens"] = "A short-lived token for an API key, and what it says of its bearer."
     for routes in (home, tokens):
         app.include_router(routes.router)

@@ -3,6 +3,7 @@
     get_vault_client()      an authenticated hvac client
     read_secret(path, key)  one secret, or one of its values
     load_vault_secrets()    all that the settings name, as one mapping that is as `AppSecrets` declares
+    running()               the same kept fresh: `async with running() as secrets:` in a worker without HTTP
 
 and, where `VAULT_ACCESS_MODE` allows it, `write_secret`, `patch_secret`, `delete_secret`, `undelete`, `destroy`,
 `list_secrets`, `secret_metadata`. The process has one login and one token for each Vault that it is configured for.
@@ -16,11 +17,13 @@ import hvac
 from app.app_secrets import AppSecrets
 from app.config import PROVIDERS, Settings, get_settings
 from app.core.errors import BackendError, KeyMissing
+from app.core.run import worker
 from app.core.settings.references import Reference
 from app.core.settings.types import vault_path
 from app.core.settings.vault import VaultSettings
 from app.core.store.failures import raise_together
 from app.core.store.loading import load_secrets
+from app.core.store.provider import Blueprint
 from app.core.store.secret_store import Snapshot, merge
 from app.core.store.sessions import close_sessions
 from app.core.store.source import Secret, Source
@@ -39,6 +42,7 @@ __all__ = [
     "patch_secret",
     "read_reference",
     "read_secret",
+    "running",
     "secret_metadata",
     "undelete",
     "write_secret",
@@ -94,12 +98,18 @@ def load_vault_secrets(source: Source | None = None) -> Snapshot | tuple[Secret,
     return load_secrets(AppSecrets, PROVIDERS.sources(settings), settings.secrets)
 
 
+def running(settings: Settings | None = None, rotating: worker.Objects | None = None) -> worker.Live:
+    """Hold it all in a worker, kept fresh, with `rotating` objects by their names; `docs/workers.md` has an example."""
+    return worker.running(Blueprint(AppSecrets, Settings, PROVIDERS), settings, rotating, load=load_vault_secrets)
+
+
 def read_reference(reference: Reference, settings: Settings | None = None) -> tuple[Any, int | None]:
     """Read what one reference stands for, as the service would; return the value and its version.
 
     Raises `BadSettings` if there is no such source, and a `BackendError` if it cannot be read.
     """
-    return PROVIDERS.source(settings or get_settings(), reference.name).resolve(reference)
+    own = settings or get_settings()
+    return PROVIDERS.source(own, own.source_of(reference)).resolve(reference)
 
 
 def read_paths(settings: VaultSettings, paths: Sequence[str]) -> tuple[Secret, ...]:
