@@ -6,11 +6,13 @@ ARG BASE_IMAGE=docker.io/library/python:3.13-slim
 # hadolint ignore=DL3006 - the tag is in BASE_IMAGE
 FROM ${BASE_IMAGE} AS packages
 WORKDIR /srv
-COPY requirements/runtime.txt ./
+# tracing.txt has the exporter of traces, too
+ARG REQUIREMENTS=runtime.txt
+COPY requirements/${REQUIREMENTS} ./
 # only what is pinned with a hash; the cache stays outside of the image
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv venv \
-    && venv/bin/python -m pip install --require-hashes --no-deps --only-binary :all: --requirement runtime.txt \
+    && venv/bin/python -m pip install --require-hashes --no-deps --only-binary :all: --requirement ${REQUIREMENTS} \
     && venv/bin/python -m pip uninstall --yes pip
 COPY app app
 # compiled here, since the service may not write where it runs
@@ -29,6 +31,8 @@ ENV ENVIRONMENT=production PORT=8000 PATH=/srv/venv/bin:$PATH PYTHONDONTWRITEBYT
 WORKDIR /srv
 COPY --from=packages /srv/venv venv
 COPY --from=packages /srv/app app
+# where Alembic finds the migrations
+COPY pyproject.toml ./
 # a number, so that an orchestrator sees that it is not root; any other one works, too
 USER 10001:10001
 EXPOSE 8000

@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 
 from infrastructure.compose import ComposeError, compose, docker_answers
-from infrastructure.dev_vault import STATE, fail, is_taken, write_private
+from infrastructure.dev_state import STATE, fail, is_taken, write_private
 
 ACCOUNT = "default"
 DATA_KEY_FILE = STATE / "conjur-data-key"

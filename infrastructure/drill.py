@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import hvac
 import requests
 
 from infrastructure.faulty_proxy import Fault, FaultyProxy
-from infrastructure.processes import DEADLINE, Service, until
+from infrastructure.processes import DEADLINE, Callers, Service, until
 from infrastructure.raft import Cluster
 from infrastructure.seed import fresh_secrets
 
@@ -88,7 +88,7 @@ class Served(Service):
         return [sys.executable, "-m", "app", "serve", "--port", str(port)]
 
 
-class Load:
+class Load(Callers):
     """Callers that use the secrets without pause: with a token that was signed before the fault, and with the key."""
 
     def __init__(self, service: Service, keys: list[str], threads: int = 4) -> None:
@@ -98,26 +98,14 @@ class Load:
         self.failures: list[str] = []
         self.row = 0  # counts the faults: each thread takes one token for each
         self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(threads)]
+        super().__init__(threads)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Call until the block ends."""
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            for thread in self._threads:
-                thread.join()
-
-    def _call(self) -> None:
+    def call(self) -> None:
+        """Send requests."""
         with requests.Session() as http:
             token, row = "", -1
             for n in itertools.count():
-                if self._done.is_set():
+                if self.done.is_set():
                     return
                 try:
                     if n % 10 == 0 or row != self.row:

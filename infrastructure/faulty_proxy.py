@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from infrastructure.processes import in_thread
+
 # without a word a 429 is no limit: so says an OpenBao that has not caught up
 SILENT = b'{"errors": []}'
 LIMITED = b'{"errors": ["request path \\"secret/data/app\\": rate limit quota exceeded"]}'
@@ -55,15 +57,11 @@ class FaultyProxy(ThreadingHTTPServer):
     @contextmanager
     def running(self) -> Iterator[str]:
         """Serve in the background until the block ends."""
-        thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield self.url
-        finally:
-            self.closing.set()
-            self.shutdown()
-            thread.join()
-            self.server_close()
+        with in_thread(self):
+            try:
+                yield self.url
+            finally:
+                self.closing.set()
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing: connections that break are the point."""

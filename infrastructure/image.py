@@ -48,7 +48,7 @@ def build(program: str, tag: str, *more: str) -> str:
     canary = f"canary-{secrets.token_hex(16)}"
     with tempfile.TemporaryDirectory(prefix="image-") as directory:
         copy = Path(directory) / "context"
-        for file in (".dockerignore", "Dockerfile", "requirements/runtime.txt"):
+        for file in (".dockerignore", "Dockerfile", "pyproject.toml", "requirements/runtime.txt"):
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, copy / file)
         for folder in ("app", "tests"):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,20 @@ listener "tcp" {{
   tls_disable = true
 }}
 api_addr = "http://127.0.0.1:{port}"
-cluster_addr = "https://127.0.0.1:{cluster_port}"
+cluster_addr = "https://127.0.0.1:{advertised}"
 """
 
 
 class Node:
     """One server; its data outlives its process."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, advertise: Callable[[int], int] = lambda port: port) -> None:
+        """Prepare it; `advertise` returns the port at which the others are to reach what listens at a port."""
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self._directory = directory / name
         (self._directory / "data").mkdir(parents=True)
-        config = CONFIG.format(name=name, directory=self._directory, port=port, cluster_port=free_port())
+        ports = {"port": port, "cluster_port": (cluster_port := free_port()), "advertised": advertise(cluster_port)}
+        config = CONFIG.format(name=name, directory=self._directory, **ports)
         (self._directory / "vault.hcl").write_text(config)
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -72,8 +75,8 @@ class Node:
 class Cluster:
     """One node, or three of which one leads."""
 
-    def __init__(self, directory: Path, size: int = 1) -> None:
-        self.nodes = [Node(f"node{n}", directory) for n in range(size)]
+    def __init__(self, directory: Path, size: int = 1, advertise: Callable[[int], int] = lambda port: port) -> None:
+        self.nodes = [Node(f"node{n}", directory, advertise) for n in range(size)]
         for node in self.nodes:
             node.start()
         first, *others = self.nodes
@@ -81,14 +84,14 @@ class Cluster:
             f"{first.url}/v1/sys/init", json={"secret_shares": 1, "secret_threshold": 1}, timeout=DEADLINE
         ).json()
         self._unseal_key, self.root_token = answer["keys"][0], answer["root_token"]
-        self._unseal(first)
+        self.unseal_one(first)
         until(lambda: self.leader() is first, "the first node to lead")
         raft = "/v1/sys/storage/raft"
         root = self.client()
         root.adapter.post(f"{raft}/autopilot/configuration", json={"server_stabilization_time": "1s"})
         for node in others:
             until(partial(self._joined, node, first), "a node to join")
-            self._unseal(node)
+            self.unseal_one(node)
 
         def voters() -> int:
             servers = root.adapter.get(f"{raft}/configuration")["data"]["config"]["servers"]
@@ -120,7 +123,7 @@ class Cluster:
     def unseal(self) -> None:
         """Unseal all nodes, and wait until one leads."""
         for node in self.nodes:
-            self._unseal(node)
+            self.unseal_one(node)
         until(self.leader, "a leader")
 
     def stop(self) -> None:
@@ -128,7 +131,8 @@ class Cluster:
         for node in self.nodes:
             node.stop()
 
-    def _unseal(self, node: Node) -> None:
+    def unseal_one(self, node: Node) -> None:
+        """Unseal a node."""
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             answer = requests.put(f"{node.url}/v1/sys/unseal", json={"key": self._unseal_key}, timeout=DEADLINE)

@@ -131,7 +131,7 @@ def _pages(root: Path, former: str, new: Names) -> None:
     alerts = root / "infrastructure/prometheus/alerts.yml"
     named = re.findall(r"alert: (\w+)", alerts.read_text(encoding="utf-8")) if alerts.exists() else []
     begin = former.title().replace("_", "")
-    for file in (*(root / "docs").glob("*.md"), *(root / "infrastructure").glob("[gp]r*/*")):
+    for file in (*(root / "docs").glob("*.md"), *(root / "infrastructure").glob("[gp]r*/*.*")):
         text = file.read_text(encoding="utf-8")
         text = re.sub(rf"\b{former}_(?=[a-z])", f"{new.prefix}_", text) if former else text
         for alert in named:

@@ -13,7 +13,8 @@ import hvac
 import hvac.exceptions
 import requests
 
-from infrastructure.dev_vault import ROOT_TOKEN, DevVaultError, accepts_root_token, fail
+from infrastructure.dev_state import fail
+from infrastructure.dev_vault import ROOT_TOKEN, DevVaultError, accepts_root_token
 from infrastructure.seed import MOUNT_POINT, SECRET_PATH
 
 

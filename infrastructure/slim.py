@@ -21,7 +21,11 @@ from infrastructure.project import project_files, remember, remembered, text_of
 EXTRAS = "app/extras"
 WORKFLOW = ".github/workflows/slim.yml"  # tries each extra, as long as there is one
 OTHER_PATHS = {  # what belongs to an extra, though its name does not say so in the same way
-    "api_keys": ("app/extras/conjur/key_variables.py", "tests/extras/conjur/turns.py"),
+    "api_keys": (
+        "app/extras/conjur/key_variables.py",
+        "requirements/client.txt",
+        "tests/extras/conjur/turns.py",
+    ),
     "cli": ("docs/command-line.md",),
     "conjur": ("infrastructure/dev_conjur.py", "infrastructure/docker-compose.conjur.yml"),
     "metrics": ("infrastructure/grafana", "infrastructure/kubernetes/components", "infrastructure/prometheus"),

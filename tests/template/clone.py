@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,10 @@ from infrastructure.seed import SECRET_PATH
 from tests.support import DEADLINE, ROOT, SECRETS, free_port, until
 
 TYPES = ".mypy_cache"
+PATIENCE = 1800.0  # seconds; for whatever hangs: a busy machine takes its time
+
+# what checks whole clones: two processes each, so that several at once would keep all others from their work
+one_at_a_time = pytest.mark.xdist_group("whole clones")
 
 # for tests of what the pages show of the samples
 README_IS_OURS = (ROOT / "README.md").read_text().startswith(f"# {TITLE}\n")
@@ -43,7 +47,7 @@ class Clone:
         self.home.mkdir()
         self.temporary = directory.with_name("temporary")  # runs of pytest that share one get in each other's way
         self.temporary.mkdir()
-        self.vault_port = free_port()
+        self.vault_port, self.postgres_port = free_port(), free_port()
         for file in project_files(ROOT):
             target = directory / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +64,14 @@ class Clone:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line for make."""
-        variables = [f"VAULT_PORT={self.vault_port}", f"VENV={Path(sys.prefix)}", "VAULT_RUNTIME=embedded"]
+        ports = [f"VAULT_PORT={self.vault_port}", f"POSTGRES_PORT={self.postgres_port}"]
+        variables = [*ports, f"VENV={Path(sys.prefix)}", "VAULT_RUNTIME=embedded"]
         return ["make", "--no-print-directory", *variables, *arguments]
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Return the environment of somebody who uses another Vault elsewhere."""
         other = {"VAULT_ADDR": "https://vault.example.com", "VAULT_TOKEN": "junk"}
-        told = {"ARGS", "PORT", "VAULT_PORT"}  # what make was told that runs these tests
+        told = {"ARGS", "PORT", "VAULT_PORT", "POSTGRES_PORT"}  # what make was told that runs these tests
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name not in told}
         return {**kept, "HOME": str(self.home), "TMPDIR": str(self.temporary), **other, **variables}
 
@@ -80,7 +85,7 @@ class Clone:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=PATIENCE,
         )
 
     def check(self) -> None:
@@ -133,10 +138,13 @@ class Clone:
             start_new_session=True,
         )
         try:
-            until(partial(_answers, f"{run.url}/health/ready"), "the app to be ready")
+            ready = partial(_answers, f"{run.url}/health/ready")
+            until(lambda: ready() or process.poll() is not None, "the app to be ready", PATIENCE)
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
             yield run
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
             run.output, _ = process.communicate(timeout=DEADLINE)
 
 

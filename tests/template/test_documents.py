@@ -1,6 +1,8 @@
 """The documents tell the truth: commands exist, variables are known, `.env.example` is complete."""
 
+import ast
 import re
+from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,17 +34,19 @@ NAMED = {
 EXTRAS = {name: page for name, page in NAMED.items() if (ROOT / "app/extras" / name).is_dir()}
 QUOTED = r"code\.function\.name=\S+"  # of a span
 TARGETS = set(" ".join(re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)).split())
-FAMILIES = ("SECRET_", "VAULTS__")
+FAMILIES = ("SECRET_", "VAULTS__", "VAULT_DYNAMIC__")
 # what the Makefile, the tests and the compose file read, beside the settings
 OTHER_VARIABLES = {"VAULT_PORT", "VAULT_RUNTIME", "VAULT_IMAGE", "VAULT_TEST_URL", "VAULT_TEST_TOKEN", "VAULT_ADDR"}
 OTHER_VARIABLES |= {"CONJUR_PORT", "CONJUR_TEST_LOGIN"}
+OTHER_VARIABLES |= {"VAULT_DYNAMIC", "VAULT_DYNAMIC__DATABASE", "VAULT_DYNAMIC__DB", "VAULT_DYNAMIC__TLS"}
 
 
 def settings_variables() -> set[str]:
     """Return the names of all variables that the settings know."""
     groups = groups_of(Settings)
     top = {name.upper() for name in Settings.model_fields if name not in {*groups, "vaults", "secrets"}}
-    return top | {f"{name}_{field}".upper() for name, group in groups.items() for field in group.model_fields}
+    fields = {f"{name}_{field}".upper() for name, group in groups.items() for field in group.model_fields}
+    return top | fields - {"VAULT_DYNAMIC"}  # which stands for a family
 
 
 def example_variables() -> dict[str, str]:
@@ -97,7 +101,8 @@ def test_documents_name_only_what_exists(document: Path) -> None:
     variables = set(re.findall(r"\b((?:VAULT|CONJUR)_[A-Z_]*[A-Z]|LOG_[A-Z]+)\b", text))
     assert variables <= settings_variables() | OTHER_VARIABLES, variables - settings_variables() - OTHER_VARIABLES
     for path in re.findall(r"`((?:app|infrastructure|tests|docs|benchmarks)/[\w./-]+)`", text):
-        assert (ROOT / path).exists() or path.startswith("app/routes/"), path  # samples, which you may have deleted
+        # samples and their tests, which you may have deleted
+        assert (ROOT / path).exists() or path.startswith(("app/routes/", "tests/app/")), path
 
 
 @pytest.mark.parametrize("document", LINKING, ids=lambda document: str(document.relative_to(ROOT)))
@@ -179,7 +184,9 @@ def rows(text: str) -> list[str]:
 def test_every_variable_is_in_the_table_of_settings_once() -> None:
     """And no other."""
     named = [name for row in rows(SETTINGS) for name in re.findall(r"`([A-Z_<>]+)", row.split("|")[1])]
-    assert sorted(named) == sorted([*settings_variables(), "VAULTS__<NAME>__", "SECRET_<NAME>"])
+    assert sorted(named) == sorted(
+        [*settings_variables(), "VAULTS__<NAME>__", "VAULT_DYNAMIC__<NAME>", "SECRET_<NAME>"]
+    )
 
 
 @about_our_readme
@@ -227,3 +234,29 @@ def without(text: str, extra: str) -> str:
     """Return a document without what is marked as an extra's."""
     text = re.sub(rf"^<!-- extra: {extra} -->\n.*?^<!-- /extra -->\n", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(rf"^.*<!-- extra: {extra} -->.*\n", "", text, flags=re.MULTILINE)
+
+
+def logged_fields() -> Counter[str]:
+    """Return in how many events of the template's each field is."""
+    events: dict[str, set[str]] = defaultdict(set)
+    for file in (*ROOT.glob("app/core/**/*.py"), *ROOT.glob("app/extras/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(
+                    ast.Attribute(attr="debug" | "info" | "warning" | "error"), [ast.Constant(str(event)), *_]
+                ):
+                    for keyword in node.keywords:
+                        events[keyword.arg or ""].add(event)
+    return Counter({name: len(found) for name, found in events.items() if name})
+
+
+def test_the_page_on_logs_explains_every_field_that_several_events_have() -> None:
+    """And those of the one that comes with each request."""
+    page = (ROOT / "docs/logs.md").read_text().partition("\n## Fields\n")[2].partition("\n## ")[0]
+    explained = {
+        name for row in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    fields = logged_fields()
+    assert {name for name, count in fields.items() if count > 1} | {"status", "duration_ms"} <= explained
+    everywhere = {"timestamp", "level", "logger", "event", "request_id", "exception"}
+    assert explained - everywhere <= {*fields}, "nothing that no event has"

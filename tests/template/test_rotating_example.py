@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import add_to, blocks
-from tests.support import ROOT, SECRETS, YOURS, Service, Vault, environment, unique, until
+from tests.support import ROOT, SECRETS, YOURS, Service, Vault, environment, in_thread, unique, until
 from tests.template.clone import as_shipped
 
 PAGE = "docs/rotating-objects.md"
@@ -45,14 +45,8 @@ class Partner(ThreadingHTTPServer):
     @contextmanager
     def running(self) -> Iterator[str]:
         """Serve until the block ends."""
-        thread = threading.Thread(target=self.serve_forever, args=(0.02,))
-        thread.start()
-        try:
+        with in_thread(self):
             yield f"http://127.0.0.1:{self.server_port}"
-        finally:
-            self.shutdown()
-            thread.join()
-            self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

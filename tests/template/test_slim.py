@@ -12,7 +12,7 @@ import requests
 from infrastructure.project import project_files, remember, remembered, text_of
 from infrastructure.slim import EXTRAS, MARK, SlimError, extras_of, paths_of, remove, without
 from tests.support import DEADLINE, ROOT
-from tests.template.clone import Clone
+from tests.template.clone import Clone, one_at_a_time
 
 HERE = extras_of(ROOT)
 CODE, PAGE = "# extra: {}", "<!-- extra: {} -->"
@@ -227,6 +227,7 @@ def chosen() -> str:
 
 
 @pytest.mark.slow
+@one_at_a_time
 @pytest.mark.skipif(not HERE, reason="there is no extra any more")
 @pytest.mark.parametrize("extras", [HERE, [chosen()] if HERE else []], ids=["all", "one"])
 def test_without_them_the_project_is_whole(clone: Clone, extras: list[str]) -> None:

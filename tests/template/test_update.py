@@ -144,7 +144,7 @@ def own(directory: Path) -> None:
     edit(directory / "app/app_secrets.py", "    jwt_secret:", "    stripe_key: str\n    jwt_secret:")
     (directory / "app/models.py").write_text(MODEL)
     (directory / "app/routes/shop.py").write_text(ROUTE)
-    edit(directory / "app/main.py", "import home, tokens", "import home, shop, tokens")
+    edit(directory / "app/main.py", "import database, home, tokens", "import database, home, shop, tokens")
     edit(directory / "app/main.py", "in (home, tokens)", "in (home, shop, tokens)")
     with (directory / "benchmarks/redaction.py").open("a") as end:
         end.write("# mine\n")
