@@ -1,8 +1,9 @@
 # Everything a person needs is a target here; each but `seed` brings up what it needs by itself.
 
-# the ports: what make is told, else what .env says since it was told last
+# the ports: what make is told, else what .env (PostgreSQL's: .dev) says since it was told last
 PORT          ?= $(or $(shell test -f .env && sed -n 's/^PORT=\([0-9]*\)$$/\1/p' .env 2> /dev/null),8000)
 VAULT_PORT    ?= $(or $(shell test -f .env && sed -n 's,^VAULT_URL=http://127\.0\.0\.1:\([0-9]*\)$$,\1,p' .env 2> /dev/null),8200)
+POSTGRES_PORT ?= $(or $(shell sed -n 's/.*"port": \([0-9]*\).*/\1/p' .dev/postgres.json 2> /dev/null),5433)
 VAULT_RUNTIME ?= auto
 CONJUR_PORT   ?= 8280 # extra: conjur
 PYTHON        ?= python3
@@ -10,6 +11,7 @@ PYTHON        ?= python3
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CLIENT := 'client --group ../pyproject.toml:client' # extra: api_keys
 UV     = $(or $(shell command -v uv),$(wildcard $(BIN)/uv))
 # for uvicorn, wherever it is started: the seconds that requests get to end, how many connections there may be, and
 # a protocol that waits for no caller for ever
@@ -23,7 +25,9 @@ PARALLEL := -q --numprocesses auto --dist loadgroup --override-ini console_outpu
 
 DOCS = printf '  docs     %s/docs\n' $(APP) && # extra: api_docs
 STATUS = printf '  status   %s/status\n' $(APP) && # extra: status
-SEED_AND_TELL = $(MAKE) --no-print-directory seed && \
+# where Vault issues credentials for a database, its tables are brought up to date
+MIGRATE = if [ -d app/migrations ] && grep -q '^VAULT_DYNAMIC__DATABASE=' .env; then $(MAKE) --no-print-directory migrate; fi
+SEED_AND_TELL = $(MAKE) --no-print-directory seed && $(MIGRATE) && \
   printf '\n  app      %s\n  health   %s/health/ready\n' $(APP) $(APP) && \
   $(DOCS) \
   $(STATUS) \
@@ -37,12 +41,13 @@ PATH_TO_READ := $(addprefix app/,main.py app_secrets.py config.py vault.py $(add
   auth_methods/approle.py) core/web/dependencies.py)
 
 .DELETE_ON_ERROR:
-.PHONY: help hooks image setup run dev secret upgrade path vault-up vault-down seed test test-fast test-all check format drill bench lock clean rename slim update
+.PHONY: help hooks image setup run dev secret upgrade path vault-up vault-down seed migrate test test-fast test-all check licences format drill bench lock clean rename slim update
 
 ##@ Start
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nVariables: PORT=%s VAULT_PORT=%s VAULT_RUNTIME=%s (auto, docker or embedded)\n' $(PORT) $(VAULT_PORT) $(VAULT_RUNTIME)
+	@printf '\nVariables: PORT=%s VAULT_PORT=%s POSTGRES_PORT=%s VAULT_RUNTIME=%s (auto, docker or embedded)\n' $(PORT) $(VAULT_PORT) \
+	  $(POSTGRES_PORT) $(VAULT_RUNTIME)
 
 setup: $(STAMP) ## make the virtual environment .venv from the hash-pinned requirements
 	@echo 'setup: $(VENV) is ready'
@@ -63,14 +68,20 @@ doctor: $(STAMP) ## say what is wrong between the settings and the secrets, and 
 # /extra
 
 ##@ Dev Vault
-vault-up: $(STAMP) ## start the dev Vault, in Docker or embedded
+vault-up: $(STAMP) ## start the dev Vault, and a PostgreSQL beside it, in Docker or embedded
 	@$(BIN)/python -m infrastructure.dev_vault up --port $(VAULT_PORT) --runtime $(VAULT_RUNTIME)
+	@$(BIN)/python -m infrastructure.dev_database up --port $(POSTGRES_PORT)
 
-vault-down: $(STAMP) ## stop it; what is in it is gone
+vault-down: $(STAMP) ## stop both; what is in the Vault is gone, the database keeps its data
+	@$(BIN)/python -m infrastructure.dev_database down
 	@$(BIN)/python -m infrastructure.dev_vault down
 
 seed: $(STAMP) ## put secret, policy and AppRole into it (RESET=1: new values)
 	@$(BIN)/python -m infrastructure.seed --url $(VAULT) --port $(PORT) $(if $(RESET),--reset)
+
+migrate: $(STAMP) ## bring the tables up to date, with credentials that Vault issues for that alone
+	@VAULT_URL=$(VAULT) VAULT_DYNAMIC__DATABASE=database/creds/shop-migrate VAULT_ROLE_ID_FILE=.dev/migrate-role-id \
+	  VAULT_SECRET_ID_FILE=.dev/migrate-secret-id $(BIN)/python -m app exec -- $(BIN)/alembic upgrade head
 
 secret: $(STAMP) ## set one secret in it: make secret KEY=stripe_key; asks for the value, or reads standard input
 	@$(BIN)/python -m infrastructure.secret --url $(VAULT) '$(KEY)'
@@ -103,12 +114,17 @@ check: $(STAMP) ## check format, lint, types, layers, dead code, dependencies, a
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/hadolint Dockerfile
+	@[ ! -d .github ] || $(BIN)/zizmor --offline --quiet --no-progress .github > $(VENV)/zizmor.log || { cat $(VENV)/zizmor.log; exit 1; }
 	@$(BIN)/python -m infrastructure.manifests
+	@$(BIN)/python -m infrastructure.licences > $(VENV)/licences.log
 	@$(BIN)/deptry . > $(VENV)/deptry.log 2>&1 || { cat $(VENV)/deptry.log; exit 1; }
 	@$(BIN)/vulture > $(VENV)/vulture.log || [ $$? = 3 ] || { cat $(VENV)/vulture.log; exit 1; }
 	@# where an extra is gone, what core has for it is not dead
 	@grep -q ^without .blueprint.toml || ! grep -E '^app/(core|extras)/' $(VENV)/vulture.log
 	@$(BIN)/python -m pytest -q tests/core/test_no_secrets.py > $(VENV)/secrets.log || { cat $(VENV)/secrets.log; exit 1; }
+
+licences: $(STAMP) ## list the licences of what the service installs, and fail if one asks for its source
+	@$(BIN)/python -m infrastructure.licences
 
 hooks: $(STAMP) ## let git refuse a commit that holds a credential, or that ruff complains of
 	@$(BIN)/prek install --quiet && echo 'hooks: git runs .pre-commit-config.yaml before each commit'
@@ -119,11 +135,12 @@ format: $(STAMP) ## format the code and fix what can be fixed by itself
 image: $(STAMP) ## build the image, look for secrets in it, and try it as production runs it (Docker or podman)
 	@$(BIN)/python -m infrastructure.image $(ARGS)
 
-drill: $(STAMP) ## walk the service through every fault of Vault, under load (about four minutes)
+drill: $(STAMP) ## walk the service through every fault of Vault, and of its database, under load (about six minutes)
 	@$(BIN)/python -m infrastructure.drill $(ARGS)
+	@$(BIN)/python -m infrastructure.database_drill $(ARGS)
 
-bench: $(STAMP) ## measure what the design promises about speed
-	@$(BIN)/python -m benchmarks.speed && $(BIN)/python -m benchmarks.redaction
+bench: $(STAMP) ## measure what the design promises about speed, and what an instance takes
+	@for each in speed throughput redaction capacity; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 ##@ House keeping
 upgrade: ## take the newest versions of all packages, and pin them with their hashes
@@ -135,12 +152,13 @@ path: ## print the files to read first, with their lines
 lock: $(STAMP) ## pin what pyproject.toml asks for, with hashes; what is pinned already stays
 	@test -n '$(UV)' || { echo 'error: `make lock` needs uv'; exit 1; }
 	@cd requirements && for set in runtime 'tracing --extra tracing' 'dev --group ../pyproject.toml:dev --extra tracing' \
-	  'uv --group ../pyproject.toml:uv'; do set -- $$set; name=$$1; shift; \
-	  source=../pyproject.toml; [ $$name = uv ] && source=; \
+	  $(CLIENT) 'uv --group ../pyproject.toml:uv'; do set -- $$set; name=$$1; shift; \
+	  source=../pyproject.toml; case $$name in uv|client) source=;; esac; \
 	  $(abspath $(UV)) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras \
 	    --custom-compile-command 'make lock' --output-file $$name.txt $$source "$$@"; done
 
 clean: ## remove what was made here: the environment, caches and the dev servers' files
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_database clean; fi
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_vault down; fi
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m infrastructure.dev_conjur down; fi # extra: conjur
 	@rm -rf $(VENV) .dev .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
