@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -50,6 +51,7 @@ class Watched:
         """Keep the command line of the service, and command line and environment of every process that it started."""
         for pid, is_child in [(self.service.process.pid, False), *((pid, True) for pid in self.children())]:
             with suppress(OSError):
+                until(partial(_has_begun, pid), "its program to be there")
                 self.processes[f"command line of {pid}"] = Path(f"/proc/{pid}/cmdline").read_bytes()
                 if is_child:  # what the operator has put into the service's own environment is there by intention
                     self.processes[f"environment of {pid}"] = Path(f"/proc/{pid}/environ").read_bytes()
@@ -65,6 +67,12 @@ class Watched:
         written = {f"file {file.name}": file.read_bytes() for file in files if file.suffix != ".log"}
         answers = {f"answer {n}: {answer[:60]!r}": answer for n, answer in enumerate(self.answers)}
         return {"output": self.service.output.encode(), **written, **answers, **self.processes}
+
+
+def _has_begun(pid: int) -> bool:
+    """Tell whether its program is there, or over: for a moment after the start, the kernel shows nothing of it."""
+    process = Path(f"/proc/{pid}")
+    return bool(process.joinpath("cmdline").read_bytes()) or ") Z " in process.joinpath("stat").read_text()
 
 
 @contextmanager
