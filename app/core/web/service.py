@@ -28,6 +28,7 @@ from app.core.web.ending import Ending
 from app.core.web.foreign import RefuseForeign
 from app.core.web.loop_errors import bounded_loop_errors
 from app.core.web.problems import install_problems
+from app.core.web.quick_router import QuickRouter
 from app.core.web.readiness_checks import ReadinessChecks
 from app.core.web.refusals import Refusals
 from app.core.web.requests import ObserveRequests, PlainStartFailure
@@ -125,8 +126,10 @@ def build_service(
     layers: list[Layer] = [*_sharing(settings), refusing, limiting, observing, PlainStartFailure]
     for layer in layers:  # the outermost is the last
         app.add_middleware(layer)
+    app.state.routes = QuickRouter()  # the template's own, together: passed over at once for yours
+    app.include_router(app.state.routes)
     for routes in (health, refresh):
-        app.include_router(routes.router)
+        app.state.routes.include_router(routes.router)
     return app
 
 

@@ -8,4 +8,4 @@ from app.extras.api_docs import routes
 def install(app: FastAPI) -> None:
     """Add the page and its files."""
     if app.state.settings.shows_api_docs:
-        app.include_router(routes.router)
+        app.state.routes.include_router(routes.router)

@@ -22,4 +22,4 @@ def install(app: FastAPI) -> None:
     for each in index_refreshers(settings, providers, keys):
         app.state.refresher.add(each)
     app.state.tags["api keys"] = "Keys for those who call the service: issue, list, rotate and revoke them."
-    app.include_router(routes.router)
+    app.state.routes.include_router(routes.router)

@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
     app.state.refusals.subscribe(metrics.refusal)
     app.state.observers.append(metrics.request)
     app.state.contexts.append(metrics.counting)
-    app.add_api_route("/metrics", metrics.page, methods=["GET", "HEAD"], include_in_schema=False)
+    app.state.routes.add_api_route("/metrics", metrics.page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 class Metrics:
@@ -84,8 +84,8 @@ class Metrics:
         self._renewals = counter("token_renewals", "Renewals of a Vault's token.", "source", "outcome")
         self._leases = counter("leases", "Credentials that Vault issued, renewed or took back.", "source", "outcome")
         self._rotations = counter("rotations", "Changed secrets that were taken in.", "source")
-        self._refused = counter("refused_snapshots", "SharedRuns whose secrets broke the declaration.", "source")
-        self._failures = counter("refresh_failures", "SharedRuns that could not read the secrets.", "source")
+        self._refused = counter("refused_snapshots", "Rounds whose secrets broke the declaration.", "source")
+        self._failures = counter("refresh_failures", "Rounds that could not read the secrets.", "source")
         self._rebuilds = counter("rebuilds", "Objects built from new secrets.", "object", "outcome")
         self._refusals = counter("refused_credentials", "Keys and tokens sent to the service that are none.", "kind")
         self._background = counter("background_failures", "Background tasks that failed, and go on.", "task")

@@ -7,4 +7,4 @@ from app.extras.status import routes
 
 def install(app: FastAPI) -> None:
     """Add the page and the data."""
-    app.include_router(routes.router)
+    app.state.routes.include_router(routes.router)

@@ -34,7 +34,7 @@ class SourceStatus(BaseModel):
     age: Age
     max_age: MaxAge
     next_round: NextRound
-    failures: int = Field(description="SharedRuns that failed in a row.")
+    failures: int = Field(description="Rounds that failed in a row.")
     fault: str | None = Field(description="Why the last round failed, and what to do; null if it did not.")
     last_fault: Event | None = Field(description="What failed last, be it fixed or not.")
 

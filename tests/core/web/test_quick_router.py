@@ -16,6 +16,7 @@ THERE = [
     "/v2/things/7",
     "/api/v2/things/7",
     "/inner/deep/down",
+    "/inner/plain/late",
     "/",
 ]
 
@@ -23,6 +24,7 @@ THERE = [
 def service() -> FastAPI:
     """Return one with such routers, below a prefix, in each other, and mounted."""
     inner, things, root = QuickRouter(prefix="/deep"), QuickRouter(prefix="/things"), QuickRouter()
+    plain = APIRouter()
 
     @inner.get("/down")
     async def down() -> str:
@@ -44,12 +46,17 @@ def service() -> FastAPI:
 
     outer = QuickRouter(prefix="/inner")
     outer.include_router(inner)
+    outer.include_router(plain, prefix="/plain")
     app, sub = FastAPI(), FastAPI()
     for each in (outer, things, root):
         app.include_router(each)
     app.include_router(things, prefix="/v2")
     sub.include_router(things, prefix="/v2")
     app.mount("/api", sub)
+
+    @plain.get("/late")  # after both were included
+    async def late() -> str:
+        return "late"
 
     @things.get("/{name}")  # after it was included
     async def one(name: str) -> str:
@@ -76,6 +83,21 @@ def test_they_are_found(client: TestClient, path: str) -> None:
 def test_what_is_not_there_is_not(client: TestClient, path: str) -> None:
     """A path that only looks like one."""
     assert client.get(path).status_code == 404
+
+
+def test_a_route_is_found_that_comes_when_requests_have_been_answered() -> None:
+    """In a router within a router."""
+    app, outer, inner = FastAPI(), QuickRouter(), QuickRouter(prefix="/inner")
+    app.include_router(outer)
+    outer.include_router(inner)
+    client = TestClient(app)
+    assert client.get("/inner/late").status_code == 404
+
+    @inner.get("/late")
+    async def late() -> str:
+        return "late"
+
+    assert client.get("/inner/late").json() == "late"
 
 
 def test_a_websocket_is_found(client: TestClient) -> None:
