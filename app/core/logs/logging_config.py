@@ -1,11 +1,13 @@
 """How does the service log? One form for its own lines, uvicorn's and every library's."""
 
+import json
 import logging
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from types import FunctionType, TracebackType
@@ -25,6 +27,13 @@ OWN: tuple[Processor, ...] = (
     structlog.processors.StackInfoRenderer(),
 )
 SHARED: tuple[Processor, ...] = (structlog.stdlib.ExtraAdder(), *OWN)
+PROCESSORS: list[Processor] = [
+    structlog.stdlib.filter_by_level,
+    *OWN,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+]
+LEVELS = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()}
+_encode = json.JSONEncoder(default=repr).encode
 
 
 def configure_logging(level: str = "INFO", form: Literal["auto", "json", "console"] = "auto") -> None:
@@ -34,7 +43,7 @@ def configure_logging(level: str = "INFO", form: Literal["auto", "json", "consol
         # plain tracebacks: the pretty ones show local variables, and those hold secrets
         (mask_named, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback), mask_shown)
         if console
-        else (structlog.processors.format_exc_info, mask_named, structlog.processors.JSONRenderer(), mask_shown)
+        else (structlog.processors.format_exc_info, mask_named, _as_json, mask_shown)
     )
     tidying = structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colours
     handler = _Handler(rendering)
@@ -66,6 +75,20 @@ def get_logger(name: str | None = None) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def written_at_once(logger: logging.Logger, level: str, event: str, fields: EventDict) -> bool:
+    """Write the line that `get_logger` would, if nobody but our handler would hear of it: in a third of the time.
+
+    Without structlog's processors, which do the same one by one, and without a record of `logging`. Returns whether
+    nothing is left to do. For what is logged at each request; no exception comes with it.
+    """
+    if not logger.isEnabledFor(LEVELS[level]):
+        return True
+    if structlog.get_config()["processors"] != PROCESSORS:
+        return False
+    handler = _only_listener(logger)
+    return handler is not None and handler.writes(logger.name, level, {**fields, "event": event})
+
+
 log = get_logger(__name__)
 
 
@@ -84,12 +107,17 @@ class _Handler(logging.StreamHandler[Any]):
         except Exception:  # noqa: BLE001 - as logging's own handlers do
             self.handleError(record)
 
-    def writes(self, logger: WrappedLogger, method: str, event: EventDict) -> bool:
+    def writes(self, logger: str, level: str, event: EventDict) -> bool:
         """Write the line of an event of ours, and return whether that went well."""
         try:
-            line: Any = {**event}
+            line: Any = structlog.contextvars.merge_contextvars(None, level, event)
+            line |= {
+                "logger": logger,
+                "level": level,
+                "timestamp": f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z",
+            }
             for each in self._rendering:
-                line = each(logger, method, line)
+                line = each(None, level, line)
             with self.lock or nullcontext():
                 self._write(line)
         except Exception:  # noqa: BLE001 - `emit` will tell of it
@@ -130,15 +158,6 @@ class _Handler(logging.StreamHandler[Any]):
                 )
 
 
-def _write_at_once(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Write a line that nobody but our handler would hear of, without a record of `logging`: in half of the time."""
-    if "exc_info" not in event:
-        handler = _only_listener(logger)
-        if handler is not None and handler.writes(logger, method, event):
-            raise structlog.DropEvent
-    return event
-
-
 def _only_listener(logger: WrappedLogger) -> _Handler | None:
     """Return our handler, if the logger's lines go nowhere else: to pytest, a crash reporter, a tracer.
 
@@ -161,12 +180,7 @@ def _only_listener(logger: WrappedLogger) -> _Handler | None:
 
 # From the import on: a script that only reads a secret prints nothing but warnings, and these not on its output.
 structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,
-        *OWN,
-        _write_at_once,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
+    processors=[*PROCESSORS],
     logger_factory=structlog.stdlib.LoggerFactory(),
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=False,  # or a later configuration would not reach loggers in use
@@ -207,6 +221,10 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, where:
         sys.__excepthook__(kind, error or kind(), where)
     elif not issubclass(kind, SystemExit):  # a thread may end by it
         log.critical("exception_uncaught", exc_info=(kind, error or kind(), where))
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _encode(event)
 
 
 def _drop_colours(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

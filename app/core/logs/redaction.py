@@ -31,14 +31,14 @@ KEY_PREFIX = "fvb_"  # of the API keys that this service issues
 # Each by what is looked for first, which is rare in logs, so that a line without it is passed over in no time; what is
 # masked is the first group. None may look at a piece of a line again and again: strangers choose what is in some lines.
 SHAPES = (
-    ((b"hvs.", b"hvb.", b"hvr."), re.compile(rb"\.(?<=\bhv[sbr]\.)([\w-]{24,}(?:\.\w+)?)")),  # Vault's tokens
-    ((b"s.",), re.compile(rb"\.(?<=\bs\.)([A-Za-z0-9]{24}(?!\w)(?:\.\w+)?)")),  # before Vault 1.10, and OpenBao's
-    ((b"b.",), re.compile(rb"\.(?<=\bb\.)([\w-]{60,}(?:\.\w+)?)")),  # the same, batch tokens
-    ((KEY_PREFIX.encode(),), re.compile(KEY_PREFIX.encode() + rb"([\w-]{40,})")),
-    ((b"eyJ",), re.compile(rb"eyJ(?:([\w-]{8,}+\.[\w-]{2,}+\.[\w-]*+)|[\w-]*+)")),  # a JWT; or no more of what is none
-    ((b"Token token=",), re.compile(rb"Token token=\\*[\"']?([^\"'\\\s,]+)")),  # Conjur's access token
-    ((b"Basic ", b"Bearer "), re.compile(rb"(?:Basic|Bearer) ([\w.~+/=-]{16,})")),  # in an Authorization header
-    ((b"://",), re.compile(rb"://[^/\s:@\"'\\]*:([^\s/\"'\\]+)@")),  # the password in a URL
+    (b"hv", re.compile(rb"\.(?<=\bhv[sbr]\.)([\w-]{24,}(?:\.\w+)?)")),  # Vault's tokens
+    (b"s.", re.compile(rb"\.(?<=\bs\.)([A-Za-z0-9]{24}(?!\w)(?:\.\w+)?)")),  # before Vault 1.10, and OpenBao's
+    (b"b.", re.compile(rb"\.(?<=\bb\.)([\w-]{60,}(?:\.\w+)?)")),  # the same, batch tokens
+    (KEY_PREFIX.encode(), re.compile(KEY_PREFIX.encode() + rb"([\w-]{40,})")),
+    (b"J", re.compile(rb"eyJ(?:([\w-]{8,}+\.[\w-]{2,}+\.[\w-]*+)|[\w-]*+)")),  # a JWT; or no more of what is none
+    (b"=", re.compile(rb"Token token=\\*[\"']?([^\"'\\\s,]+)")),  # Conjur's access token
+    (b"B", re.compile(rb"(?:Basic|Bearer) ([\w.~+/=-]{16,})")),  # in an Authorization header
+    (b"://", re.compile(rb"://[^/\s:@\"'\\]*:([^\s/\"'\\]+)@")),  # the password in a URL
 )
 # Not `key` and `keys`, which are the names of secrets in our own lines.
 _NAMES = (
@@ -110,8 +110,8 @@ def redact(text: str) -> str:
     """Return the text with `***` in place of what must not be shown."""
     data = encoded(text)
     spans = _matcher.find(data)
-    for signs, shape in SHAPES:
-        if any(map(data.__contains__, signs)):
+    for sign, shape in SHAPES:
+        if sign in data:
             spans += [match.span(1) for match in shape.finditer(data) if match[1]]
     return _without(data, spans) if spans else text
 

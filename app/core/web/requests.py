@@ -1,16 +1,18 @@
 """Who asked for what, and how did it go? A request id on every line, one access event a request."""
 
+import logging
 import re
 import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import BlueprintError
-from app.core.logs.logging_config import get_logger
+from app.core.logs.logging_config import get_logger, written_at_once
 from app.core.logs.redaction import cut
 from app.core.web.headers import completed
 from app.core.web.problems import problem
@@ -22,6 +24,7 @@ LONGEST_METHOD = 32  # characters
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 log = get_logger(__name__)
+plain_log = logging.getLogger(__name__)
 
 
 class ObserveRequests:
@@ -39,7 +42,6 @@ class ObserveRequests:
         self._app = app
         self._observers = observers
         self._https_only = https_only
-        self._log = log.bind()  # once, not at each request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; pass on anything that is not HTTP."""
@@ -77,13 +79,14 @@ class ObserveRequests:
     def _finished(self, scope: Scope, path: str, status: int, seconds: float) -> None:
         for observe in self._observers:
             observe(scope["method"], getattr(scope.get("route"), "path", None), status, seconds)
-        self._log.info(
-            "request_finished",
-            method=cut(scope["method"], LONGEST_METHOD),
-            path=path,
-            status=status,
-            duration_ms=round(seconds * 1000, 2),
-        )
+        fields: dict[str, Any] = {
+            "method": cut(scope["method"], LONGEST_METHOD),
+            "path": path,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 2),
+        }
+        if not written_at_once(plain_log, "info", "request_finished", fields):
+            log.info("request_finished", **fields)
 
 
 def _request_id(scope: Scope) -> str:

@@ -13,18 +13,23 @@ SCRIPT = """
 import logging, sys
 import structlog
 from pydantic import SecretStr
-from app.core.logs.logging_config import configure_logging, get_logger
+from app.core.logs.logging_config import configure_logging, get_logger, written_at_once
 from app.core.logs.redaction import mask_from_now_on
 
 class Broken:
     def __repr__(self):
         raise RuntimeError("not to be shown")
 
+def say(level, event, **fields):
+    if not written_at_once(logging.getLogger("app.test"), level, event, fields):
+        ways.append(event)
+        getattr(log, level)(event, **fields)
+
 class Heard(logging.Handler):
     def emit(self, record):
         heard.append(record)
 
-heard = []
+heard, ways = [], []
 form, way = sys.argv[1:]
 configure_logging("INFO", form)
 mask_from_now_on("test", ["s3cr3t-value", 'with "quotes"'])
@@ -43,16 +48,19 @@ match way:
         logging.Logger.callHandlers = lambda self, record: (heard.append(record), call(self, record))[1]
     case "records":
         logging.setLogRecordFactory(lambda *args, **more: heard.append(args) or logging.LogRecord(*args, **more))
+    case "processor of structlog":  # as a tracer has it
+        first, *others = structlog.get_config()["processors"]
+        structlog.configure(processors=[first, lambda logger, name, event: heard.append(event) or event, *others])
     case "no propagation":
         logging.getLogger("app.test").propagate = False
         logging.getLogger("app.test").addHandler(Heard())
 structlog.contextvars.bind_contextvars(who="them")
-log.info("plain", path="/a", status=200, share=0.5, none=None, yes=True, text="ü\\u2028 \\" \\\\")
-log.debug("below_the_level")
-log.warning("shown", text="it is s3cr3t-value", more=["s3cr3t-value", {"deep": 'with "quotes"'}], who="us")
-log.info("named", api_key="abc", headers=[("Authorization", "abc"), ("Accept", "*/*")], inner={"password": "abc"})
-log.error("odd", what=SecretStr("abc"), of={1: 2}, several=(1, 2), long="x" * 20_000)
-log.info("broken", what=Broken())
+say("info", "plain", path="/a", status=200, share=0.5, none=None, yes=True, text="ü\\u2028 \\" \\\\")
+say("debug", "below_the_level")
+say("warning", "shown", text="it is s3cr3t-value", more=["s3cr3t-value", {"deep": 'with "quotes"'}], who="us")
+say("info", "named", api_key="abc", headers=[("Authorization", "abc"), ("Accept", "*/*")], inner={"password": "abc"})
+say("error", "odd", what=SecretStr("abc"), of={1: 2}, several=(1, 2), long="x" * 20_000)
+say("info", "broken", what=Broken())
 log.bind(bound="yes").info("bound")
 log.info("with_a_stack", stack_info=True)
 try:
@@ -60,18 +68,19 @@ try:
 except ZeroDivisionError:
     log.exception("failed", text="s3cr3t-value")
     log.info("failed_too", exc_info=True)
-print(len(heard))
+print(len(heard), len(ways))
 """
 WAYS = ["handler of the root", "handler of its own", "filter of its own", "filter of the handler"]
-WAYS += ["function of logging", "records"]
+WAYS += ["function of logging", "records", "processor of structlog"]
 EVENTS = 8  # that can be rendered, and are not below the level
 
 
-def logged(form: str, way: str) -> tuple[list[str], int]:
-    """Return the lines, and how many events others have heard of."""
+def logged(form: str, way: str) -> tuple[list[str], int, int]:
+    """Return the lines, how many events others have heard of, and how many could not be written at once."""
     command = [sys.executable, "-c", SCRIPT, form, way]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stderr.splitlines(), int(done.stdout)
+    heard, others = map(int, done.stdout.split())
+    return done.stderr.splitlines(), heard, others
 
 
 def without_time(line: str) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def without_time(line: str) -> dict[str, Any]:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_line_is_the_same_where_others_listen(way: str) -> None:
     """A handler or a filter of somebody's hears of each event; what is written does not change by that."""
-    (alone, nobody), (watched, heard) = logged("json", "alone"), logged("json", way)
+    (alone, nobody, lost), (watched, heard, others) = logged("json", "alone"), logged("json", way)
     assert [list(without_time(line).items()) for line in alone] == [
         list(without_time(line).items()) for line in watched
     ]
@@ -93,20 +102,20 @@ def test_the_line_is_the_same_where_others_listen(way: str) -> None:
     assert events == [
         "plain", "shown", "named", "odd", "log_line_lost", "bound", "with_a_stack", "failed", "failed_too",
     ]  # fmt: skip
-    assert (nobody, heard >= EVENTS) == (0, True)
+    assert (nobody, lost, heard >= EVENTS, others) == (0, 1, True, 5)
     assert "s3cr3t" not in "".join(alone)
     assert "not to be shown" not in "".join(alone)
 
 
 def test_a_logger_that_does_not_propagate_is_heard_by_its_own_handlers_only() -> None:
     """As with `logging`; nothing is written to standard error."""
-    lines, heard = logged("json", "no propagation")
+    lines, heard, _ = logged("json", "no propagation")
     assert (lines, heard) == ([], EVENTS + 1)
 
 
 def test_lines_for_people_are_the_same_too() -> None:
     """Without the time, which stands first."""
-    (alone, _), (watched, _) = logged("console", "alone"), logged("console", "handler of the root")
+    (alone, *_), (watched, *_) = logged("console", "alone"), logged("console", "handler of the root")
     shown = [
         [line.partition(" ")[2] for line in lines if "plain" in line or "shown" in line] for lines in (alone, watched)
     ]
