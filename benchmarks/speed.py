@@ -164,6 +164,29 @@ def start_up(vault: EmbeddedVault) -> None:
             print(f"start to first 200, against the bare stack{what}: {ratio:.2f} (aim: at most 1.18)")
 
 
+def command_line(vault: EmbeddedVault) -> None:
+    """`get` and `--help`, against the least that somebody would need for them."""
+    variables = {"VAULT_ENABLED": "true", "VAULT_URL": vault.url, "VAULT_TOKEN": TOKEN}
+
+    def ran(*arguments: str) -> None:
+        command = [sys.executable, *arguments]
+        subprocess.run(command, env={**os.environ, **variables}, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+    read = "secrets.kv.v2.read_secret_version('app', raise_on_deleted_version=True)"
+    asked = f"import hvac; print(hvac.Client(url={vault.url!r}, token={TOKEN!r}).{read})"
+    pairs: dict[str, tuple[list[str], list[str], float]] = {
+        "`python -m app get`, against hvac alone": (
+            ["-m", "app", "get", "{vault://vault/app/api_key}"],
+            ["-c", asked],
+            1.5,
+        ),
+        "`python -m app --help`, against an import of typer": (["-m", "app", "--help"], ["-c", "import typer"], 2),
+    }
+    for what, (ours, theirs, aim) in pairs.items():
+        ratios = [seconds(partial(ran, *ours), 1) / seconds(partial(ran, *theirs), 1) for _ in range(9)]
+        print(f"{what}: {statistics.median(ratios):.2f} (aim: at most {aim})")
+
+
 def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=1).ok
@@ -178,7 +201,7 @@ def main() -> None:
         vault = start_embedded(free_port(), Path(directory), TOKEN)
         try:
             hvac.Client(url=vault.url, token=TOKEN).secrets.kv.v2.create_or_update_secret("app", VALUES)
-            for measure in (fresh_read, many_paths, loop_gaps, start_up):
+            for measure in (fresh_read, many_paths, loop_gaps, start_up, command_line):
                 measure(vault)
         finally:
             close_sessions()

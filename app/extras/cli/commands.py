@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from app.core.errors import WouldIssue
 from app.core.logs.logging_config import configure_logging
@@ -28,6 +26,8 @@ cli = typer.Typer(
     "secret, version or key, 5 refused, 6 somebody else was faster, 7 Vault is out of reach or sealed.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"max_content_width": 120},
+    rich_markup_mode=None,  # rich takes as long to import as all else
     pretty_exceptions_enable=False,  # they would show local variables
 )
 
@@ -156,6 +156,9 @@ def versions(context: typer.Context, path: SecretPath, vault: VaultName = None, 
     if as_json:
         _print_json(found)
         return
+    from rich.console import Console  # noqa: PLC0415 - it takes as long to import as all else
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("version", "created", "state")
     for number, about in found.items():
         table.add_row(number, about.get("created_time", ""), state_of(about))

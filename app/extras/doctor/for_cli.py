@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from app.extras.doctor.diagnosis import doctor
-
 MayLogIn = Annotated[bool | None, typer.Option("--login/--no-login", help="Even where that uses something up.")]
 
 
@@ -23,4 +21,6 @@ def diagnose(
     issue: Annotated[bool, typer.Option("--issue", help="Have dynamic secrets issued, and give them back.")] = False,
 ) -> None:
     """Say what is wrong between the settings and the secrets, and what fixes it; 0 only if all is well."""
+    from app.extras.doctor.diagnosis import doctor  # noqa: PLC0415 - other commands would wait for it
+
     raise typer.Exit(doctor(context.obj, as_json=as_json, login=login, production=production, issue=issue))
