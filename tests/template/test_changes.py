@@ -173,8 +173,7 @@ def rename(clone: Clone) -> None:
 
 # those in one clone touch different places, and none removes a test that another one could turn red
 CHANGES: list[tuple[Callable[[Clone], None], ...]] = [
-    (rename, replace_the_readme, build_what_cannot_be_built),
-    (add_secrets, add_models_services_and_a_route),
+    (rename, replace_the_readme, build_what_cannot_be_built, add_secrets, add_models_services_and_a_route),
     (remove_the_api_key, delete_a_sample_route),
     (remove_the_api_key, remove_the_jwt_secret),
 ]
