@@ -41,7 +41,7 @@ PATH_TO_READ := $(addprefix app/,main.py app_secrets.py config.py vault.py $(add
   auth_methods/approle.py) core/web/dependencies.py)
 
 .DELETE_ON_ERROR:
-.PHONY: help hooks image setup run dev secret upgrade path vault-up vault-down seed migrate test test-fast test-all check licences format drill bench lock clean rename slim update
+.PHONY: help hooks image setup run dev secret upgrade path vault-up vault-down seed migrate test test-fast test-all check licences format drill bench bench-peers lock clean rename slim update
 
 ##@ Start
 help: ## list the targets
@@ -141,6 +141,9 @@ drill: $(STAMP) ## walk the service through every fault of Vault, and of its dat
 
 bench: $(STAMP) ## measure what the design promises about speed, and what an instance takes
 	@for each in speed throughput redaction capacity; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+
+bench-peers: $(STAMP) ## put it side by side with what people use instead (about five minutes; their packages go into .dev)
+	@$(BIN)/python -m benchmarks.peers
 
 ##@ House keeping
 upgrade: ## take the newest versions of all packages, and pin them with their hashes

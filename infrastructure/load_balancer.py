@@ -7,6 +7,7 @@ that is not healthy any more are broken off, or left to end by themselves.
 import itertools
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ class Relay(ThreadingTCPServer, ABC):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128
+    delay = 0.0  # seconds that bytes are on their way, in either direction
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
@@ -81,16 +83,18 @@ class _Connection(BaseRequestHandler):
             for each in (self.request, upstream):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.server.open[self.request] = (self.client_address, called)
-            back = threading.Thread(target=_pump, args=(upstream, self.request), daemon=True)
+            back = threading.Thread(target=_pump, args=(upstream, self.request, self.server.delay), daemon=True)
             back.start()
-            _pump(self.request, upstream)
+            _pump(self.request, upstream, self.server.delay)
             back.join()
         self.server.open.pop(self.request, None)
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def _pump(source: socket.socket, target: socket.socket, delay: float) -> None:
     with suppress(OSError):
         while piece := source.recv(CHUNK):
+            if delay:
+                time.sleep(delay)
             target.sendall(piece)
     for each in (source, target):
         with suppress(OSError):
