@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -207,11 +208,13 @@ class Transport(HTTPAdapter):
             call.answered(response.status_code, None if stream else response.content)
         return response
 
-    def build_response(self, *args: Any, **more: Any) -> requests.Response:
+    def build_response(self, request: requests.PreparedRequest, answer: Any) -> requests.Response:
         """Return an answer whose size is bounded, and whose encoding need not be guessed, which may take long."""
-        response = super().build_response(*args, **more)
-        response.__class__ = _Response
-        response.encoding = response.encoding or "utf-8"  # neither Vault nor Conjur says anything else
+        response = _Response()
+        response.request, response.connection, response.raw = request, self, answer
+        response.url, response.status_code, response.reason = str(request.url), answer.status, answer.reason
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response.encoding = "utf-8"  # neither Vault nor Conjur says anything else
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
