@@ -94,7 +94,7 @@ class SecretStore(_SecretMapping):
         """Wait for what `sources`, in this order, will publish; `overrides` win over them all."""
         self.declared = declared
         self._declaration = Declaration(declared)
-        self._found = self._snapshot = Snapshot({}, {})
+        self._snapshot = Snapshot({}, {})
         self._parts: dict[str, tuple[Secret, ...]] = dict.fromkeys(sources, ())
         self._publishing = forks.Lock()
         self._clashes: set[str] = set()
@@ -120,7 +120,8 @@ class SecretStore(_SecretMapping):
 
     def former_value(self, name: str, secret: Secret) -> Iterator[Any]:
         """Yield the value that the entry `name` had when this was in force, unless it is not as declared."""
-        reading = self._declaration.read({**self._found, **secret.data}, {**self._found.origins})
+        found = merge(self._parts)
+        reading = self._declaration.read({**found, **secret.data}, found.origins)
         if name in reading.values:
             yield reading.values[name]
 
@@ -142,11 +143,10 @@ class SecretStore(_SecretMapping):
             self._parts = parts
             mask_from_now_on((id(self), source), [secret.data for secret in parts[source]])
             mask_from_now_on((id(self), "declared"), list(reading.values.values()))  # a validator may have changed them
-            self._found = found
             after = self._snapshot.generation + 1
             self._snapshot = Snapshot(reading.values, reading.origins, reading.model, after)
             self.problems = reading.problems
-            self._report_clashes()
+            self._report_clashes(found.origins)
             return tuple(_changes(before, parts[source]))
 
     def _was_in_order(self, name: str, before: Sequence[Secret]) -> bool:
@@ -163,12 +163,11 @@ class SecretStore(_SecretMapping):
             return bool(before) or self._snapshot.origins[name].source != "defaults"
         return bool(before) and name not in self.problems
 
-    def _report_clashes(self) -> None:
+    def _report_clashes(self, origins: Mapping[str, Origin]) -> None:
         """Warn once of each name that more than one source brings without having been asked for it by name."""
         found = Counter(name for source in self._parts for name in self._found_in(source))
         clashes = {name for name, count in found.items() if count > 1}
         if new := sorted(clashes - self._clashes):
-            origins = self._found.origins
             winners = [f"{name}: {origins[name].source}" for name in new if name in origins]
             log.warning("vault_secrets_clash", names=new, winners=winners)
         self._clashes = clashes
