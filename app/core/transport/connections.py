@@ -27,7 +27,7 @@ from app.core import forks
 from app.core.transport.calls import watched
 from app.core.transport.deadline import BoundedTLSSocket, bounded, call_within, connected, time_left
 
-POOL_SIZE = 16  # connections kept; at least as many as threads that read at once
+POOL_SIZE = 24  # connections kept; as many threads read at once, whom a Vault that takes 10 ms to answer keeps busy
 
 
 _is_once: ContextVar[bool] = ContextVar("is_once", default=False)
