@@ -4,6 +4,7 @@ The rounds are in a thread of their own: a source that hangs neither delays nor 
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -24,6 +25,7 @@ GRACE = 0.5  # seconds that the start waits for a source that it need not wait f
 FIRST_ROUND = OVERDUE + 1.0  # seconds that the start waits for a source, if it waits for it; then it goes on without
 REBUILDING = "objects built from secrets"  # the name of the task that builds again what could not be built
 LATE_AFTER = 5.0  # seconds that who asks for a refresh waits for each source
+SWITCH = 0.001  # seconds after which a round that computes lets the event loop go on; Python's 5 ms would be noticed
 
 log = get_logger(__name__)
 
@@ -80,6 +82,7 @@ class Refresher:
         block.
         """
         self.has_started = True
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH))
         self._loop = asyncio.get_running_loop()
         self.failing, self._is_over, self._stopping = {}, False, asyncio.Event()
         if self.is_stopping:
