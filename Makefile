@@ -140,7 +140,7 @@ drill: $(STAMP) ## walk the service through every fault of Vault, and of its dat
 	@$(BIN)/python -m infrastructure.database_drill $(ARGS)
 
 bench: $(STAMP) ## measure what the design promises about speed, and what an instance takes
-	@for each in speed throughput redaction capacity; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+	@for each in speed scale throughput redaction capacity; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 bench-peers: $(STAMP) ## put it side by side with what people use instead (about five minutes; their packages go into .dev)
 	@$(BIN)/python -m benchmarks.peers
