@@ -1,10 +1,8 @@
-"""What do requests travel over? Pools of keep-alive connections, with a few repetitions and one deadline for all."""
+"""What do requests travel over? Pools of keep-alive connections, with one deadline for a call."""
 
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from queue import LifoQueue
 from typing import Any, cast
 
@@ -13,80 +11,14 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from urllib3.util import Retry
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from app.core import forks
 from app.core.transport.calls import watched
-from app.core.transport.deadline import BoundedTLSSocket, bounded, call_within, connected, time_left
+from app.core.transport.deadline import BoundedTLSSocket, bounded, call_within, connected
+from app.core.transport.repetitions import RETRIES
 
 POOL_SIZE = 24  # connections kept; as many threads read at once, whom a Vault that takes 10 ms to answer keeps busy
-
-
-_is_once: ContextVar[bool] = ContextVar("is_once", default=False)
-
-
-@contextmanager
-def once() -> Iterator[None]:
-    """Have a request in the block not repeated once it was sent: what it asks for may have been done."""
-    before = _is_once.set(True)
-    try:
-        yield
-    finally:
-        _is_once.reset(before)
-
-
-class _Retry(Retry):
-    """Repeats nothing for which the time of the call would not suffice, nor what timed out itself."""
-
-    def increment(self, *args: Any, **context: Any) -> Any:
-        match context.get("error"):
-            case error if _is_once.get() and not isinstance(error, ConnectTimeoutError | NewConnectionError):
-                raise MaxRetryError(context["_pool"], args[1], error)
-            case ReadTimeoutError() as timeout:
-                raise timeout
-            case ConnectTimeoutError() as timeout:
-                raise MaxRetryError(context["_pool"], args[1], timeout)
-            case SSLError(args=(ssl.SSLCertVerificationError(), *_)) as refused:  # it would be the same certificate
-                raise MaxRetryError(context["_pool"], args[1], refused)
-        following = super().increment(*args, **context)
-        response = context.get("response")
-        pause = (following.get_retry_after(response) if response else None) or following.get_backoff_time()
-        if not _suffices(pause):  # the last answer counts, or the last error
-            raise MaxRetryError(context["_pool"], args[1], context.get("error"))
-        return following
-
-
-def _suffices(pause: float) -> bool:
-    try:
-        left = time_left()
-    except TimeoutError:
-        return False
-    return left is None or pause < left
-
-
-# Only what is safe to repeat (reads) is repeated after an answer; a connection that never came about always is.
-# 412: a replica has not caught up; 472 and 473: a standby that cannot serve.
-RETRIES = _Retry(
-    total=3,
-    connect=1,
-    read=1,
-    redirect=None,
-    status_forcelist=(412, 429, 472, 473, *range(500, 600)),
-    allowed_methods=("GET", "HEAD", "LIST"),
-    backoff_factor=0.1,
-    backoff_jitter=0.1,
-    backoff_max=1.0,
-    retry_after_max=1,
-    raise_on_status=False,
-)
 
 
 class _Idle(LifoQueue[Any]):
@@ -167,6 +99,11 @@ class _Response(requests.Response):
         self.raw.release_conn()  # where there was nothing to be read, urllib3 would not
 
 
+def server_of(url: str) -> str:
+    """Return what is in front of the path: scheme, host and port."""
+    return "/".join(url.split("/", 3)[:3])
+
+
 class Transport(HTTPAdapter):
     """Gives every connection the same TLS context: building one costs 15 to 30 ms, and connections come and go.
 
@@ -219,8 +156,21 @@ class Transport(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give all connections the one context."""
+        self._pools: dict[str, Any] = {}  # by server, as far as there is no proxy
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context, server_hostname=self._server_name)
         _with_own_connections(self.poolmanager, self._plain)
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool for a request: urllib3 would look for it by thirty properties each time."""
+        if proxies:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        server = server_of(str(request.url))
+        pool = self._pools.get(server)
+        if pool is None or pool.pool is None:  # it was closed
+            pool = self._pools[server] = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return pool
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Give a proxy's tunnels the same context."""

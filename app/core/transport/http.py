@@ -1,7 +1,7 @@
 """How do requests get to Vault? Within one deadline, with one TLS context, and no way round TLS."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,12 +12,33 @@ from app.core.settings.types import socket_path
 from app.core.settings.vault import MAIN_VAULT, VaultSettings
 from app.core.transport.answers import PlainAdapter
 from app.core.transport.calls import vault_operation
-from app.core.transport.connections import Pool, Transport
+from app.core.transport.connections import Pool, Transport, server_of
 from app.core.transport.deadline import call_within
 from app.core.transport.proxies import proxies_for, proxy_for
 from app.core.transport.redirects import RedirectFailed, redirected_to
 from app.core.transport.tls import TLSFiles, tls_context, vault_files
 from app.core.transport.unix_sockets import base_url, over_socket
+
+
+class _Request(requests.PreparedRequest):
+    """A request without cookies, to an address that need not be looked at in each round again."""
+
+    def prepare_url(self, url: Any, params: Any) -> None:
+        """Check the address, and encode what is not allowed in it."""
+        if params:
+            super().prepare_url(url, params)
+        else:
+            self.url = _prepared(url)
+
+    def prepare_cookies(self, _cookies: Any) -> None:
+        """Send none."""
+
+
+@lru_cache(4096)
+def _prepared(url: str) -> str | None:
+    request = requests.PreparedRequest()
+    request.prepare_url(url, None)
+    return request.url
 
 
 class _Session(requests.Session):
@@ -44,7 +65,7 @@ class _Session(requests.Session):
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Put the session's headers, hooks and credentials into a request, and nothing else."""
-        prepared = requests.PreparedRequest()
+        prepared = _Request()
         prepared.prepare(
             method=request.method,
             url=request.url,
@@ -59,7 +80,7 @@ class _Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, _proxies: Any, stream: Any, *_: Any) -> Any:
         """Take the proxies of the environment, as they are when a server is first asked: to find them takes long."""
-        server = "/".join(str(url).split("/", 3)[:3])
+        server = server_of(url)
         if server not in self._proxies:
             self._proxies[server] = _usable_proxies(server)
         return {"proxies": self._proxies[server], "stream": bool(stream)}

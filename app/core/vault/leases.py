@@ -20,8 +20,8 @@ from app.core.settings.dynamic import DynamicSecret
 from app.core.settings.problems import variable_name
 from app.core.settings.vault import MAIN_VAULT
 from app.core.store.source import Secret, TokenLife
-from app.core.transport.connections import once
 from app.core.transport.http import quoted
+from app.core.transport.repetitions import once
 from app.core.vault.answers import checked_life, malformed
 from app.core.vault.errors import data_of, is_own_fault, refuse_wrapped, vault_errors
 from app.core.vault.login import Login

@@ -12,6 +12,7 @@ from app.core import errors
 from app.core.settings.vault import VaultSettings
 from app.core.transport.http import open_http, vault_client
 from app.core.vault.errors import vault_errors
+from infrastructure.faulty_proxy import Fault, FaultyProxy
 
 
 def vault_says(status: int, *said: str) -> Exception:
@@ -87,3 +88,15 @@ def test_all_connections_share_one_tls_context() -> None:
         for url in ("https://127.0.0.1:8200/a", "https://127.0.0.1:8201/b")
     ]
     assert len({id(pool.conn_kw["ssl_context"]) for pool in pools}) == 1
+
+
+def test_no_cookies_are_kept_and_closed_connections_are_opened_again() -> None:
+    """As by Vault's own tools: what a load balancer sets goes back to nobody."""
+    server = FaultyProxy("http://127.0.0.1:9", lambda *_: Fault(200, (("Set-Cookie", "stick=here"),), b"{}"))
+    with server.running() as url, open_http(VaultSettings(url=url)) as http:
+        for _ in range(2):
+            assert http.get(f"{url}/v1/x", timeout=5).ok
+            assert http.get(f"{url}/v1/x", timeout=5).ok
+            http.close()
+    assert len(server.headers) == 4
+    assert not any("Cookie" in each for each in server.headers)

@@ -16,8 +16,8 @@ from app.core.errors import (
     VaultSealed,
 )
 from app.core.settings.vault import VaultSettings
-from app.core.transport.connections import RETRIES
 from app.core.transport.http import open_http, vault_client
+from app.core.transport.repetitions import RETRIES
 from app.core.vault.errors import data_of, vault_errors
 from infrastructure.faulty_proxy import Fault, FaultyProxy
 
