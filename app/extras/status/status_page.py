@@ -24,6 +24,7 @@ SENTENCES = {
     "rotation": ("Took in a rotation in {}", "A rotation in {} failed"),
     "refused": ("Refused a rotation in {}", "Refused a rotation in {}"),
     "rebuilt": ("Built the {}", "Building the {} failed"),
+    "lease": ("Looked after the leases of {}", "Looking after the leases of {} failed"),
     "upkeep": ("Looked after {}", "Looking after {} failed"),
 }
 

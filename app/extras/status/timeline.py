@@ -11,7 +11,9 @@ LANES = {
     "login": "Logins",
     "renewal": "Renewals",
     "load": "Reads",
+    "lease": "Leases",
     "rebuilt": "Objects built",
+    "upkeep": "Background tasks",
 }
 SHORTEST = 60.0  # seconds that the picture shows at least
 STEPS = (15, 30, 60, 120, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 259200)  # seconds between two ticks

@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi import FastAPI
@@ -14,15 +14,15 @@ from httpx2 import Response
 
 from app.config import Settings
 from app.core.errors import VaultSealed
-from app.core.logs.event_log import Event
+from app.core.logs.event_log import Event, Kind
 from app.core.store.refresh import Refresher
 from app.core.store.rotating import Rotating
 from app.core.store.secret_store import SecretStore
 from app.core.store.source import Connection, Secret, TokenLife
 from app.core.store.source_refresher import SourceRefresher
 from app.extras.status.report import Status, collect
-from app.extras.status.status_page import in_words, render
-from app.extras.status.timeline import CROWD, timeline
+from app.extras.status.status_page import SENTENCES, in_words, render
+from app.extras.status.timeline import CROWD, LANES, timeline
 from tests.declared import DeclaredForTests, create_app
 from tests.support import SECRETS
 
@@ -332,3 +332,8 @@ def test_the_picture_has_a_few_ticks_whatever_it_spans(age: float) -> None:
     assert picture.span == max(age, 60)
     assert 2 <= len(picture.ticks) <= 6
     assert all(0 < x < 100 for x, _ in picture.ticks)
+
+
+def test_every_kind_of_event_has_words() -> None:
+    """Else its name in the code would stand there."""
+    assert {*LANES} == {*SENTENCES} == {*get_args(Kind)}
