@@ -114,7 +114,7 @@ def test_uvicorn_is_started_with_limits_everywhere() -> None:
     assert f"LIMITS := {limits}\n" in (ROOT / "Makefile").read_text()
     assert " ".join(LIMITS) == limits
     assert {"timeout_graceful_shutdown": 4, "limit_concurrency": 512, "http": protocol} == serve.LIMITS
-    started = re.compile(r"\buvicorn\b.*(:app\b|, (app|module)\b)|uvicorn\.(run|Config)\(")
+    started = re.compile(r"\buvicorn\b.*:app\b|\"uvicorn\", \w+|uvicorn\.(run|Config)\(")
     found = set()
     for file in project_files(ROOT):
         for line in file.read_bytes().decode(errors="replace").splitlines():

@@ -8,7 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -63,24 +63,40 @@ def connected(service: Service, request: str) -> Iterator[socket.socket]:
 
 
 def answer(connection: socket.socket) -> str:
-    """Return all that comes until the other side closes."""
+    """Return all that comes until the other side closes; if it has not read all that came, that is a reset."""
     received = b""
-    while piece := connection.recv(65536):
-        received += piece
+    with suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            received += piece
     return received.decode()
 
 
 # extra: api_keys
+def head_of_a_body(service: Service) -> str:
+    """Return the beginning of a request whose body is waited for."""
+    who = f"Host: {urlsplit(service.url).netloc}\nX-API-Key: {SECRETS['api_key']}"
+    return f"POST /api-keys HTTP/1.1\n{who}\nContent-Type: application/json\nContent-Length: 9\n"
+
+
+@pytest.mark.slow
+def test_a_body_has_ten_seconds(vault: Vault, tmp_path: Path) -> None:
+    """In the service as it is."""
+    with Service(tmp_path, variables_for(vault)) as service, connected(service, f"{head_of_a_body(service)}\n") as late:
+        assert "within 10 s" in answer(late)
+
+
 def test_half_a_body_does_not_hold_up_the_end(vault: Vault, tmp_path: Path) -> None:
     """The request is broken off, and the token revoked."""
     known = accessors(vault)
     with Service(tmp_path, variables_for(vault)) as service:
         accessor = accessor_of(vault, known)
-        head = "POST /api-keys HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 9\n\n{"
-        with connected(service, head):
+        with connected(service, f"{head_of_a_body(service)}Expect: 100-continue\n\n") as connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")  # it waits for the body now
+            connection.sendall(b"{")
             start = time.monotonic()
             service.stop()
             assert time.monotonic() - start < IN_TIME
+        assert "timeout graceful shutdown exceeded" in service.output
     assert is_gone(vault, accessor)
 
 

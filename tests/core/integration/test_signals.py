@@ -19,6 +19,7 @@ import requests
 
 from infrastructure.dev_vault import start_embedded
 from infrastructure.faulty_proxy import Fault, FaultyProxy
+from infrastructure.processes import LIMITS
 from tests.support import DEADLINE, ROOT, SECRETS, Service, Vault, environment, free_port, unique, until
 
 APP = "tests.core.integration.signalled:app"
@@ -337,5 +338,5 @@ def start_in_terminal(directory: Path, variables: dict[str, Any]) -> None:
     """Become a service that writes to a terminal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAULT_", "COVERAGE_"))}
     os.chdir(directory)
-    command = [sys.executable, "-m", "uvicorn", APP, "--port", str(free_port())]
+    command = [sys.executable, "-m", "uvicorn", APP, "--port", str(free_port()), *LIMITS]
     os.execve(command[0], command, {**kept, "PYTHONPATH": str(ROOT), **variables})
