@@ -12,8 +12,7 @@ import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import hvac
@@ -26,7 +25,7 @@ from app.core.store.source_refresher import SourceRefresher
 from app.core.vault.kv import VaultKV
 from app.core.vault.source import VaultSource
 from app.vault import close_sessions, get_session, read_paths
-from benchmarks.speed import TOKEN, VALUES, settings_for
+from benchmarks.speed import TOKEN, VALUES, served, settings_for
 from infrastructure.dev_vault import EmbeddedVault, start_embedded
 from infrastructure.processes import free_port
 from tests.declared import DeclaredForTests
@@ -65,7 +64,7 @@ class _Slow(asyncio.Protocol):
         asyncio.get_running_loop().call_later(DELAY, self._write, ANSWER)
 
 
-def _serve(address: "mp.Queue[str]") -> None:
+def _serve_slowly(address: "mp.Queue[str]") -> None:
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(_Slow, "127.0.0.1", 0)
         address.put(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
@@ -74,23 +73,10 @@ def _serve(address: "mp.Queue[str]") -> None:
     asyncio.run(serve())
 
 
-@contextmanager
-def slow_vault() -> Iterator[str]:
-    """Run what answers every read after `DELAY`, in a process of its own."""
-    address: mp.Queue[str] = mp.Queue()
-    process = mp.Process(target=_serve, args=(address,), daemon=True)
-    process.start()
-    try:
-        yield address.get(timeout=30)
-    finally:
-        process.kill()
-        process.join()
-
-
 def many_paths() -> None:
     """Read a thousand paths side by side, against one after the other."""
     paths = [f"many/{n}" for n in range(1000)]
-    with slow_vault() as url:
+    with served(_serve_slowly) as url:
         settings = settings_for(url)
         kv = VaultKV(get_session(settings))
         start = time.perf_counter()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -59,11 +59,19 @@ def _serve(target: str, fault: Fault, address: "mp.Queue[str]") -> None:
     proxy.serve_forever()
 
 
+def proxied(target: str, fault: Fault) -> AbstractContextManager[str]:
+    """Put a proxy in front of Vault."""
+    return served(_serve, target, fault)
+
+
 @contextmanager
-def proxied(target: str, fault: Fault) -> Iterator[str]:
-    """Put a proxy in front of Vault, in a process of its own so that it does not share our interpreter's lock."""
+def served(serve: Callable[..., None], *arguments: object) -> Iterator[str]:
+    """Run a server in a process of its own, so that it does not share our interpreter's lock.
+
+    The last argument that it gets is a queue for its address.
+    """
     address: mp.Queue[str] = mp.Queue()
-    process = mp.Process(target=_serve, args=(target, fault, address), daemon=True)
+    process = mp.Process(target=serve, args=(*arguments, address), daemon=True)
     process.start()
     try:
         yield address.get(timeout=30)
