@@ -22,19 +22,6 @@ def test_something(vault):
     pass
 """
 
-GROUPED = """
-import os
-
-import pytest
-
-
-@pytest.mark.xdist_group("together")
-@pytest.mark.parametrize("n", range(6))
-def test_it(n):
-    with open(__file__ + ".processes", "a") as file:
-        file.write(os.environ["PYTEST_XDIST_WORKER"] + "\\n")
-"""
-
 
 def run(clone: Clone, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run some tests of the clone."""
@@ -83,11 +70,3 @@ def test_green_output_fits_a_screen_and_nothing_stays_behind(clone: Clone) -> No
     (clone.directory / "tests/test_failing.py").write_text("def test_it(tmp_path):\n    raise OSError\n")
     assert run(clone, "tests/test_failing.py").returncode != 0
     assert list(clone.temporary.glob("pytest-of-*/pytest-*/test_it0"))
-
-
-def test_what_belongs_together_runs_in_one_process(clone: Clone) -> None:
-    """Else each would start containers of its own; some pairs of pytest and pytest-xdist forget it."""
-    (clone.directory / "tests/test_grouped.py").write_text(GROUPED)
-    assert run(clone, "--numprocesses", "3", "--dist", "loadgroup", "tests/test_grouped.py").returncode == 0
-    processes = (clone.directory / "tests/test_grouped.py.processes").read_text().split()
-    assert (len(processes), len({*processes})) == (6, 1)
